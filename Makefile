@@ -1,0 +1,161 @@
+# clawback
+#
+#   make [all]      the program, build/clawback
+#   make check      builds and runs the unit tests; checks headers and layers
+#   make tests      builds every test program, runs none
+#   make coverage   unit and native lanes with coverage, report on stdout
+#   make install    DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
+#   make clean
+#
+#   V=1             show commands
+#   BUILD=DIR       output folder (default build)
+#   SANITIZER=address|undefined|thread|address,undefined
+#   COVERAGE=1      instrument for gcov
+#
+# One static library a room; a room links only against those below it.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+CC ?= gcc
+CLANG ?= clang
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+VERSION := 0.1.0
+
+PACKAGES := libbpf devmapper liburing libzstd libcurl libcrypto jansson inih expat blkid
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wvla -Wformat=2 -Wundef
+HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection
+LINK_HARDENING := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
+ifeq ($(SANITIZER)$(COVERAGE),)
+HARDENING += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+endif
+ifneq ($(SANITIZER),)
+HARDENING += -fsanitize=$(SANITIZER) -fno-omit-frame-pointer -fno-sanitize-recover=all
+LINK_HARDENING += -fsanitize=$(SANITIZER)
+endif
+ifneq ($(COVERAGE),)
+HARDENING += --coverage -fprofile-update=atomic
+LINK_HARDENING += --coverage
+endif
+
+ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DCLAWBACK_VERSION='"$(VERSION)"' $(WARNINGS) \
+	$(HARDENING) $(CFLAGS) -pthread -I. -I$(BUILD)/include \
+	$(shell pkg-config --cflags $(PACKAGES))
+LIBS := $(shell pkg-config --libs $(PACKAGES)) -pthread
+
+ifeq ($(V),)
+Q := @
+say = @printf '  %-5s %s\n' '$(1)' '$(2)';
+else
+Q :=
+say =
+endif
+
+# Rooms from the top down: each may use those to its right.
+ROOMS := agent/cli agent/protect agent/restore agent/repo agent/pipeline \
+	agent/volume agent/store agent/crypto bpf blockmap agent/base
+room_name = $(notdir $(1))
+room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))
+PRESENT := $(foreach r,$(ROOMS),$(if $(call room_sources,$(r)),$(r)))
+LIBRARIES := $(foreach r,$(PRESENT),$(BUILD)/lib/$(call room_name,$(r)).a)
+
+# The room and all below it, for a test of room NAME.
+from_room = $(if $(filter $(1),$(call room_name,$(firstword $(2)))),$(2),$(if $(2),$(call from_room,$(1),$(wordlist 2,99,$(2)))))
+archives = $(foreach r,$(1),$(BUILD)/lib/$(call room_name,$(r)).a)
+
+all: $(BUILD)/clawback
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all check tests coverage install clean headers layers
+
+# ---- the eBPF program and its skeleton ------------------------------------
+ARCH := $(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/')
+MULTIARCH := $(shell $(CC) -print-multiarch)
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
+	@mkdir -p $(@D)
+	$(call say,BPF,$@)
+	$(Q)$(CLANG) -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_$(ARCH) -Wall -Werror \
+		-I. -I/usr/include/$(MULTIARCH) -MMD -MP -MF $@.d -c $< -o $@
+	$(Q)llvm-strip -g $@ 2>/dev/null || true
+
+$(BUILD)/include/%.skel.h: $(BUILD)/bpf/%.bpf.o
+	@mkdir -p $(@D)
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< >$@
+
+# ---- rooms ------------------------------------------------------------------
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# Skeletons must exist before anything in bpf/ is compiled.
+$(patsubst %.c,$(BUILD)/obj/%.o,$(call room_sources,bpf)): \
+	$(patsubst bpf/%.bpf.c,$(BUILD)/include/%.skel.h,$(wildcard bpf/*.bpf.c))
+
+define room_rules
+$(BUILD)/lib/$(call room_name,$(1)).a: $(patsubst %.c,$(BUILD)/obj/%.o,$(call room_sources,$(1)))
+	@mkdir -p $$(@D)
+	$$(call say,AR,$$@)
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach r,$(PRESENT),$(eval $(call room_rules,$(r))))
+
+$(BUILD)/clawback: $(LIBRARIES)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LIBS)
+
+# ---- tests --------------------------------------------------------------------
+# tests/unit/ROOM_*.c and tests/native/ROOM_*.c link against ROOM and what is
+# below; tests/lib/*.c is shared by all.
+TEST_SOURCES := $(wildcard tests/unit/*.c tests/native/*.c tests/vm/*.c tests/store/*.c)
+TEST_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(TEST_SOURCES))
+UNIT_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
+TEST_LIB := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/lib/*.c))
+test_room = $(firstword $(subst _, ,$(notdir $(basename $(1)))))
+
+define test_rules
+$(BUILD)/$(basename $(1)): $(BUILD)/obj/$(basename $(1)).o $(TEST_LIB) $(call archives,$(call from_room,$(call test_room,$(1)),$(PRESENT)))
+	@mkdir -p $$(@D)
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(LINK_HARDENING) -o $$@ $$< $(TEST_LIB) \
+		-Wl,--start-group $(call archives,$(call from_room,$(call test_room,$(1)),$(PRESENT))) -Wl,--end-group \
+		-lcmocka $$(LIBS)
+endef
+$(foreach t,$(TEST_SOURCES),$(eval $(call test_rules,$(t))))
+
+tests: $(TEST_PROGRAMS)
+
+check: headers layers $(UNIT_PROGRAMS)
+	$(Q)for t in $(UNIT_PROGRAMS); do echo "== $$t"; $$t || exit 1; done
+
+# Every header compiles alone.
+HEADERS := $(wildcard agent/*/*.h blockmap/*.h bpf/*.h)
+headers: $(patsubst %.h,$(BUILD)/headers/%.ok,$(filter-out bpf/tracker_abi.h,$(HEADERS)))
+$(BUILD)/headers/%.ok: %.h
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d -MT $@ -x c -fsyntax-only -include $< /dev/null
+	@touch $@
+
+layers:
+	$(Q)scripts/check-layers
+
+coverage:
+	$(Q)scripts/coverage
+
+# ---- installing ---------------------------------------------------------------
+install: $(BUILD)/clawback
+	install -D -m 755 $(BUILD)/clawback $(DESTDIR)$(PREFIX)/sbin/clawback
+	install -D -m 644 docs/clawback.8 $(DESTDIR)$(PREFIX)/share/man/man8/clawback.8
+	install -D -m 644 docs/clawback.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/clawback.conf.5
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
+	install -d -m 700 $(DESTDIR)/var/lib/clawback
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,185 @@
+#include "agent/base/file.h"
+
+#include "agent/base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int file_pread_all(int fd, void *buffer, size_t length, uint64_t offset)
+{
+	uint8_t *at = buffer;
+
+	while (length) {
+		ssize_t n = pread(fd, at, length, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -ENODATA;
+		at += n;
+		offset += (uint64_t)n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
+int file_pwrite_all(int fd, const void *buffer, size_t length, uint64_t offset)
+{
+	const uint8_t *at = buffer;
+
+	while (length) {
+		ssize_t n = pwrite(fd, at, length, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		at += n;
+		offset += (uint64_t)n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
+int file_write_all(int fd, const void *buffer, size_t length)
+{
+	const uint8_t *at = buffer;
+
+	while (length) {
+		ssize_t n = write(fd, at, length);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		at += n;
+		length -= (size_t)n;
+	}
+	return 0;
+}
+
+int file_read(const char *path, size_t limit_bytes, char **data, size_t *length)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *buffer = NULL;
+	size_t used = 0, room = 0;
+
+	*data = NULL;
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n;
+
+		if (used + 1 >= room) {
+			char *bigger;
+
+			room = room ? room * 2 : 4096;
+			bigger = realloc(buffer, room);
+			if (!bigger)
+				return -ENOMEM;
+			buffer = bigger;
+		}
+		n = read(fd, buffer + used, room - used - 1);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		used += (size_t)n;
+		if (used > limit_bytes)
+			return -EFBIG;
+	}
+	buffer[used] = '\0';
+	*data = STEAL(buffer);
+	if (length)
+		*length = used;
+	return 0;
+}
+
+int file_sync_parent(const char *path)
+{
+	CLEANUP_FREE char *copy = strdup(path);
+	CLEANUP_CLOSE int fd = -1;
+
+	if (!copy)
+		return -ENOMEM;
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) < 0)
+		return -errno;
+	return 0;
+}
+
+static int file_publish(const char *path, const void *data, size_t length,
+			mode_t mode, bool replace)
+{
+	CLEANUP_FREE char *temporary = NULL;
+	CLEANUP_CLOSE int fd = -1;
+	int ret;
+
+	if (asprintf(&temporary, "%s.XXXXXX", path) < 0) {
+		temporary = NULL;
+		return -ENOMEM;
+	}
+	fd = mkostemp(temporary, O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	ret = file_write_all(fd, data, length);
+	if (!ret && (fchmod(fd, mode) < 0 || fsync(fd) < 0))
+		ret = -errno;
+	if (!ret && replace && rename(temporary, path) < 0)
+		ret = -errno;
+	if (!ret && !replace && link(temporary, path) < 0)
+		ret = -errno;
+	if (ret || !replace)
+		unlink(temporary);
+	return ret ? ret : file_sync_parent(path);
+}
+
+int file_replace(const char *path, const void *data, size_t length, mode_t mode)
+{
+	return file_publish(path, data, length, mode, true);
+}
+
+int file_create(const char *path, const void *data, size_t length, mode_t mode)
+{
+	return file_publish(path, data, length, mode, false);
+}
+
+int file_make_folders(const char *path, mode_t mode)
+{
+	CLEANUP_FREE char *copy = strdup(path);
+	struct stat st;
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *at = copy + 1; *at; at++) {
+		if (*at != '/')
+			continue;
+		*at = '\0';
+		if (mkdir(copy, mode) < 0 && errno != EEXIST)
+			return -errno;
+		*at = '/';
+	}
+	if (mkdir(copy, mode) < 0 && errno != EEXIST)
+		return -errno;
+	if (stat(copy, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+int file_remove(const char *path)
+{
+	if (unlink(path) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return file_sync_parent(path);
+}

@@ -1,0 +1,188 @@
+/*
+ * Keys, sealing and signing; everything cryptographic is OpenSSL's, only the
+ * composition is ours (docs/format.md "Keys", DESIGN §4).
+ *
+ *   recovery pair   X25519; the private half in a passphrase-protected PEM
+ *   data key        random, one per point; sealed to every recipient
+ *   map key         random, one per repository and host; seals maps; the host
+ *                   keeps it, and each point carries it sealed to the recipients
+ *   signing pair    Ed25519, the host's; signs manifests
+ *
+ * Keys in memory are wiped by the _fini/_free/wipe functions. Nothing here logs;
+ * messages never contain key material or a passphrase.
+ * Threads: a sealer belongs to one thread; all else is re-entrant.
+ */
+#ifndef CLAWBACK_CRYPTO_CRYPTO_H
+#define CLAWBACK_CRYPTO_CRYPTO_H
+
+#include "agent/base/error.h"
+#include "agent/base/uuid.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CRYPTO_KEY_SIZE 32	/* AES-256, X25519 and Ed25519 keys */
+#define CRYPTO_TAG_SIZE 16	/* GCM */
+#define CRYPTO_DIGEST_SIZE 32	/* SHA-256 */
+#define CRYPTO_SIGNATURE_SIZE 64 /* Ed25519 */
+#define CRYPTO_FINGERPRINT_TEXT 65 /* SHA-256 of a public key, hexadecimal, NUL */
+
+/* ---- process hardening ------------------------------------------------- */
+
+/* No core file, not ptraceable by others: call first thing in main. */
+int crypto_harden_process(struct error *err);
+
+void crypto_wipe(void *memory, size_t length);
+bool crypto_equal(const void *a, const void *b, size_t length); /* constant time */
+int crypto_random(void *buffer, size_t length, struct error *err);
+
+/* ---- digests and text -------------------------------------------------- */
+
+struct digest;		/* SHA-256 in progress */
+struct digest *digest_new(void);	/* NULL: out of memory */
+void digest_update(struct digest *digest, const void *data, size_t length);
+/* Ends it, frees it. */
+void digest_finish(struct digest *digest, uint8_t out[static CRYPTO_DIGEST_SIZE]);
+void digest_free(struct digest *digest);
+void digest_of(const void *data, size_t length,
+	       uint8_t out[static CRYPTO_DIGEST_SIZE]);
+
+/* `text` has room for 2 * length + 1. */
+void hex_encode(const uint8_t *data, size_t length, char *text);
+/* -EINVAL unless exactly 2 * length digits. */
+int hex_decode(const char *text, uint8_t *data, size_t length);
+/* Base64 without line breaks; encode allocates. decode: -EINVAL, -EMSGSIZE. */
+char *base64_encode(const uint8_t *data, size_t length);
+int base64_decode(const char *text, uint8_t *data, size_t room, size_t *length);
+
+/* ---- passphrases ------------------------------------------------------- */
+
+struct passphrase {
+	char text[1024];
+	size_t length;
+};
+
+enum passphrase_source { PASSPHRASE_PROMPT, PASSPHRASE_FILE, PASSPHRASE_FD };
+
+struct passphrase_options {
+	enum passphrase_source source;
+	const char *path;	/* PASSPHRASE_FILE: must not be readable by group/other */
+	int fd;			/* PASSPHRASE_FD: one line is read */
+	bool confirm;		/* PASSPHRASE_PROMPT: ask twice */
+	const char *what;	/* "recovery key", for the prompt */
+};
+
+/* One line without its line end; empty, over-long or containing NUL is refused.
+ * The prompt uses /dev/tty with echo off (restored also on a signal). */
+int passphrase_read(const struct passphrase_options *options,
+		    struct passphrase *passphrase, struct error *err);
+void passphrase_wipe(struct passphrase *passphrase);
+
+/* ---- recovery keys ----------------------------------------------------- */
+
+struct recovery_public { uint8_t key[CRYPTO_KEY_SIZE]; };
+struct recovery_private;
+
+/*
+ * Makes a pair. The private half is written to `private_path` (mode 0600,
+ * PKCS#8 PEM encrypted with AES-256-CBC, key from scrypt), the public half to
+ * `public_path` (SubjectPublicKeyInfo PEM, 0644). Neither may exist.
+ */
+int recovery_generate(const char *private_path, const char *public_path,
+		      const struct passphrase *passphrase,
+		      struct recovery_public *public, struct error *err);
+int recovery_public_load(const char *path, struct recovery_public *public,
+			 struct error *err);
+/* EXIT_WRONG_KEY for a wrong passphrase or a key of another kind. */
+int recovery_private_load(const char *path, const struct passphrase *passphrase,
+			  struct recovery_private **private, struct error *err);
+void recovery_private_free(struct recovery_private *private);
+void recovery_private_public(const struct recovery_private *private,
+			     struct recovery_public *public);
+
+/* SHA-256 of the 32 raw key bytes, hexadecimal. */
+void key_fingerprint(const uint8_t key[static CRYPTO_KEY_SIZE],
+		     char text[static CRYPTO_FINGERPRINT_TEXT]);
+
+/* ---- wrapping keys to recipients --------------------------------------- */
+
+/* What is wrapped for a point: its data key and its map key. */
+struct point_keys {
+	uint8_t data[CRYPTO_KEY_SIZE];
+	uint8_t map[CRYPTO_KEY_SIZE];
+};
+
+#define CRYPTO_WRAP_SIZE (CRYPTO_KEY_SIZE + sizeof(struct point_keys) + CRYPTO_TAG_SIZE)
+
+/*
+ * X25519 with a one-use key, HKDF-SHA256 (salt: both public keys; info:
+ * "clawback wrap v1" and the context), AES-256-GCM. `context` binds the wrap to
+ * its volume and point number. Output: one-use public key, ciphertext, tag.
+ */
+int keys_wrap(const struct recovery_public *recipient,
+	      const struct point_keys *keys, const void *context,
+	      size_t context_length, uint8_t out[static CRYPTO_WRAP_SIZE],
+	      struct error *err);
+/* EXIT_WRONG_KEY when this private key does not open it. */
+int keys_unwrap(const struct recovery_private *private,
+		const uint8_t wrap[static CRYPTO_WRAP_SIZE], const void *context,
+		size_t context_length, struct point_keys *keys,
+		struct error *err);
+
+/* ---- sealing ----------------------------------------------------------- */
+
+/* What a nonce is for; its first byte. The rest is the counter. */
+enum seal_domain { SEAL_FRAME = 1, SEAL_MAP = 2 };
+
+struct sealer;		/* AES-256-GCM under one key; one thread */
+
+struct sealer *sealer_new(const uint8_t key[static CRYPTO_KEY_SIZE]); /* NULL: ENOMEM */
+void sealer_free(struct sealer *sealer);
+
+/*
+ * Nonce: domain (1 byte), zero (3), counter (8, little-endian). The caller never
+ * uses a (domain, counter) twice under one key. In place is allowed
+ * (out == plain). `out` has room for length + CRYPTO_TAG_SIZE.
+ */
+int seal(struct sealer *sealer, enum seal_domain domain, uint64_t counter,
+	 const void *aad, size_t aad_length, const uint8_t *plain, size_t length,
+	 uint8_t *out);
+/*
+ * `sealed_length` includes the tag. -EBADMSG when it does not authenticate; then
+ * `out` holds nothing of the plaintext.
+ */
+int unseal(struct sealer *sealer, enum seal_domain domain, uint64_t counter,
+	   const void *aad, size_t aad_length, const uint8_t *sealed,
+	   size_t sealed_length, uint8_t *out);
+
+/* HKDF-SHA256 to one 32-byte key. `info` says what it is for. */
+int key_derive(const uint8_t key[static CRYPTO_KEY_SIZE], const void *salt,
+	       size_t salt_length, const char *info,
+	       uint8_t out[static CRYPTO_KEY_SIZE]);
+
+/* ---- signing ----------------------------------------------------------- */
+
+struct signing_public { uint8_t key[CRYPTO_KEY_SIZE]; };
+struct signing_private;
+
+/* Unencrypted PKCS#8 PEM, mode 0600; must not exist / must not be group- or
+ * world-accessible. */
+int signing_generate(const char *path, struct signing_private **private,
+		     struct error *err);
+int signing_load(const char *path, struct signing_private **private,
+		 struct error *err);
+void signing_free(struct signing_private *private);
+void signing_public(const struct signing_private *private,
+		    struct signing_public *public);
+
+/* Ed25519 over `label` (with its NUL) followed by the SHA-256 of the data. */
+int sign_data(const struct signing_private *private, const char *label,
+	      const void *data, size_t length,
+	      uint8_t out[static CRYPTO_SIGNATURE_SIZE], struct error *err);
+/* -EBADMSG when it does not verify. */
+int sign_verify(const struct signing_public *public, const char *label,
+		const void *data, size_t length,
+		const uint8_t signature[static CRYPTO_SIGNATURE_SIZE]);
+
+#endif

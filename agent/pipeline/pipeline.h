@@ -1,0 +1,117 @@
+/*
+ * The data path of a backup: extents of a device in, sealed frames in segment
+ * objects out, and the map that says where everything went.
+ *
+ *   reader (io_uring, one thread) → workers (zero test, zstd, AES-256-GCM)
+ *   → writer (order by frame number, segments, upload)
+ *
+ * A fixed pool of buffers circulates; a stage that finds no free buffer waits,
+ * which is the back-pressure. The output is byte for byte the same for any
+ * number of workers (given the same key): frames are cut by the reader's plan
+ * alone and written in order.
+ *
+ * Formats: docs/format.md "Frame" and "Segment".
+ */
+#ifndef CLAWBACK_PIPELINE_PIPELINE_H
+#define CLAWBACK_PIPELINE_PIPELINE_H
+
+#include "agent/base/error.h"
+#include "agent/base/uuid.h"
+#include "agent/crypto/crypto.h"
+#include "agent/store/store.h"
+#include "blockmap/extent.h"
+#include "blockmap/map.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define BLOCK_BYTES 4096u			/* what maps and frames count in */
+#define FRAME_PLAIN_MAX (MAP_FRAME_BLOCKS_MAX * BLOCK_BYTES)
+
+/* Called from pipeline threads, never two at a time; must not block. */
+struct pipeline_progress {
+	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes,
+		       uint64_t stored_bytes);
+	/* The last block was read: the snapshot may be dropped. May block. An
+	 * error fails the run. NULL is fine. */
+	int (*read_done)(void *context, struct error *err);
+	void *context;
+};
+
+/* Zero means the default. */
+struct pipeline_options {
+	uint32_t workers;		/* default: online CPUs */
+	int level;			/* zstd, default 1 */
+	uint32_t queue_depth;		/* reads in flight, default 32 */
+	uint32_t buffers;		/* frames in memory, default 4 * workers + 8 */
+	uint64_t segment_bytes;		/* start a new segment beyond, default 512 MiB */
+	uint32_t inline_bytes;		/* all frames together at most this: returned
+					 * in memory instead of stored; default 1 MiB */
+	uint64_t read_bytes_per_second;	/* 0: unlimited */
+};
+
+struct pipeline_job {
+	int fd;				/* opened for reading, O_DIRECT if it can */
+	uint64_t volume_bytes;		/* blocks beyond it read as zero */
+	const struct extent_list *extents; /* in BLOCK_BYTES blocks */
+	enum map_kind kind;		/* of the resulting map */
+	struct uuid volume;		/* authenticated with every frame */
+	uint64_t point;
+	const uint8_t *data_key;	/* CRYPTO_KEY_SIZE bytes */
+	struct store *store;
+	const char *segment_prefix;	/* object names are PREFIX + %06u */
+	struct pipeline_options options;
+	struct pipeline_progress progress;
+};
+
+struct pipeline_segment {
+	uint64_t bytes;
+	uint32_t frames;
+	uint8_t sha256[CRYPTO_DIGEST_SIZE];
+};
+
+struct pipeline_result {
+	struct map map;			/* frames with (point, segment, offset) */
+	struct pipeline_segment *segments; /* also one, without object, if inline */
+	size_t segment_count;
+	uint8_t *inline_frames;		/* segment 0's bytes when nothing was stored, */
+	size_t inline_length;		/* else NULL */
+	uint64_t read_bytes;		/* from the device, gaps included */
+	uint64_t data_bytes;		/* not zero, before compression */
+	uint64_t zero_bytes;
+	uint64_t stored_bytes;
+	uint64_t peak_buffer_bytes;
+};
+
+/*
+ * Runs the job to its end. On failure every upload was aborted and *result is
+ * untouched; segments that were finished before may be left in the store (they
+ * are unreferenced; the prefix holds a random run id, so a retry never meets
+ * them).
+ */
+int pipeline_run(const struct pipeline_job *job, struct pipeline_result *result,
+		 struct error *err);
+void pipeline_result_fini(struct pipeline_result *result);
+
+/* ---- frames, for whoever reads them back ------------------------------- */
+
+/* Upper bound of a frame's stored length. */
+#define FRAME_STORED_MAX (FRAME_PLAIN_MAX + 8192u)
+
+struct frame_decoder;	/* one thread */
+struct frame_decoder *frame_decoder_new(void);
+void frame_decoder_free(struct frame_decoder *decoder);
+
+/*
+ * Authenticates, then decompresses one frame as found at `where` (its point,
+ * segment, number, length and blocks are all checked against it). `plain` has
+ * room for where->blocks * BLOCK_BYTES. `extents` (may be NULL) receives the
+ * frame's own list of the volume's blocks it holds.
+ * -EBADMSG with EXIT_UNTRUSTWORTHY when anything is not as it was written.
+ */
+int frame_decode(struct frame_decoder *decoder, struct sealer *sealer,
+		 const struct uuid *volume, const struct map_frame *where,
+		 const uint8_t *stored, size_t length, uint8_t *plain,
+		 struct extent_list *extents, struct error *err);
+
+#endif

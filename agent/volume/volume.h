@@ -1,0 +1,211 @@
+/*
+ * Volumes: what a device is, how a point in time of it is frozen, and what is
+ * remembered about it between runs.
+ *
+ * Everything device-mapper goes through libdevmapper. Nothing is ever written to
+ * a volume: its device is opened read-only or not at all.
+ *
+ * Threads: one at a time.
+ */
+#ifndef CLAWBACK_VOLUME_VOLUME_H
+#define CLAWBACK_VOLUME_VOLUME_H
+
+#include "agent/base/error.h"
+#include "agent/base/uuid.h"
+#include "blockmap/bitmap.h"
+#include "bpf/tracker.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VOLUME_NAME_MAX 64	/* [A-Za-z0-9._-], not starting with '.' or '-' */
+#define VOLUME_GROUP_MAX 16	/* volumes in one group */
+
+/* ---- devices ----------------------------------------------------------- */
+
+/* What a block device is right now. Read from sysfs and device-mapper. */
+struct device_facts {
+	char path[PATH_MAX];	/* as given, or found again, /dev/… */
+	uint32_t device;	/* kernel dev_t */
+	uint64_t diskseq;	/* kernel's per-instance number; 0 if it has none */
+	uint64_t bytes;
+	uint64_t start_sector;	/* partition: start on its disk; else 0 */
+	uint32_t disk;		/* partition: dev_t of the whole disk; else 0 */
+	uint32_t logical_block_bytes;
+	bool is_dm;
+	bool read_only;
+	bool mounted_rw;	/* it, or a device stacked on it, is mounted writable
+				 * or used as swap */
+	char dm_name[128];	/* "" unless is_dm */
+	char dm_uuid[130];	/* "" when it has none */
+	char dm_targets[128];	/* "linear", "linear,striped", … */
+};
+
+/* Facts of the block device at `path` (symlinks followed). */
+int device_facts(const char *path, struct device_facts *facts, struct error *err);
+
+/*
+ * Finds a volume's device again: by dm uuid when `dm_uuid` is not empty (the
+ * name or number may have changed), else by `path`. When both are given and the
+ * device at `path` has another uuid, the one with the recorded uuid wins; when
+ * none has it, -ENODEV says what stands at `path` now.
+ */
+int device_find(const char *path, const char *dm_uuid,
+		struct device_facts *facts, struct error *err);
+
+/* Where a device is mounted (or "swap", or by what it is held); "" when unused. */
+int device_usage(uint32_t device, char *where, size_t room, struct error *err);
+
+/* ---- snapshots and the boundary ---------------------------------------- */
+
+enum snapshot_provider {
+	PROVIDER_AUTO,		/* dm for device-mapper volumes, else none */
+	PROVIDER_DM,
+	PROVIDER_NONE,		/* the volume itself, not mounted for writing */
+};
+
+enum cow_kind { COW_RAM, COW_FILE, COW_DEVICE };
+
+struct cow_options {
+	enum cow_kind kind;
+	char path[PATH_MAX];	/* COW_FILE: a folder on another volume; COW_DEVICE */
+	uint64_t bytes;		/* 0: 256 MiB, or the whole device */
+};
+
+/* One volume of a boundary. Filled by the caller; the rest by boundary_open. */
+struct boundary_volume {
+	/* in */
+	const char *name;		/* for messages and helper devices' names */
+	struct uuid id;
+	struct device_facts device;
+	enum snapshot_provider provider;
+	struct cow_options cow;
+	bool tracked;			/* false: no slot; everything is read */
+	uint32_t slot;
+	const struct bitmap *pending;	/* marks of a failed run, or NULL; same bits */
+
+	/* out */
+	enum snapshot_provider used;
+	char read_path[PATH_MAX];	/* V-snap, or the volume itself */
+	struct bitmap read_set;		/* tracked: what to read; owned, _close frees */
+	struct tracker_ledger before;	/* just before the switch: kernel, then traced */
+	struct tracker_ledger base;	/* the next ledger base: traced before the
+					 * switch, kernel after it */
+	uint64_t time_ns;		/* CLOCK_REALTIME of the switch */
+	bool frozen_fs;			/* a file system was mounted, the kernel froze it */
+};
+
+struct boundary_options {
+	/* Called after the switch, before boundary_open returns, for each volume:
+	 * makes volume->read_set durable. The tracker's retired bitmap is dropped
+	 * only after it returned 0. NULL: the retired bitmap is kept until
+	 * boundary_commit. */
+	int (*save)(void *context, const struct boundary_volume *volume,
+		    struct error *err);
+	void *context;
+};
+
+struct boundary;
+
+/*
+ * The boundary protocol of DESIGN §3 for one volume or a group. On success every
+ * volume has its read_path and, if tracked, its read_set; the point in time is
+ * one instant for all. On failure everything is as before, and no mark is lost.
+ */
+int boundary_open(struct tracker *tracker, struct boundary_volume *volumes,
+		  size_t count, const struct boundary_options *options,
+		  struct boundary **boundary, struct error *err);
+
+/*
+ * Is what was read so far still the point in time? dm: the snapshot has not
+ * overflowed (-ENOSPC, hint to enlarge the COW). none: no write came since
+ * (-EBUSY). To be asked after the last read and before it is trusted.
+ */
+int boundary_check(struct boundary *boundary, struct error *err);
+
+/* How full the fullest COW store is, 0–100; 0 for provider none. */
+int boundary_fill(struct boundary *boundary, unsigned *percent,
+		  struct error *err);
+
+/* Puts the volumes' own tables back, removes every helper device, frees all. */
+int boundary_close(struct boundary *boundary, struct error *err);
+
+/*
+ * Removes what dead runs left: devices with our uuid prefix, their loop devices
+ * and COW files; a volume that still runs on a snapshot-origin of ours gets its
+ * own table back; one left suspended is resumed. Only runs whose volume lock is
+ * free are touched. `removed` counts devices. Safe at any time.
+ */
+int boundary_recover(const char *state_folder, unsigned *removed,
+		     struct error *err);
+
+/* ---- the state folder -------------------------------------------------- */
+
+enum volume_trust { TRUST_UNTRUSTED, TRUST_TRACKED };
+
+/* <state>/volumes/<name>/state.json */
+struct volume_state {
+	struct uuid id;			/* the volume's identity in the repository */
+	char name[VOLUME_NAME_MAX + 1];
+	char device_path[PATH_MAX];
+	char dm_uuid[130], dm_name[128];
+	uint32_t device;
+	uint64_t diskseq;
+	uint64_t bytes;
+	uint32_t granularity_bytes;	/* tracker's block */
+	struct uuid repository;
+	uint64_t head_point;		/* 0: none yet */
+	uint8_t head_hash[32];		/* of the head's manifest */
+	uint64_t head_time_ns;
+	enum volume_trust trust;
+	char reason[256];		/* why untrusted */
+	uint64_t since_ns;		/* of the present trust */
+	struct tracker_identity identity; /* at the last boundary */
+	uint64_t recursion_misses;	/* at the last boundary */
+	struct tracker_ledger base;	/* ledger base of the last boundary */
+};
+
+/* -ENOENT when the volume has never been seen. */
+int volume_state_load(const char *state_folder, const char *name,
+		      struct volume_state *state, struct error *err);
+/* Atomic, durable, 0600. */
+int volume_state_save(const char *state_folder, const struct volume_state *state,
+		      struct error *err);
+
+/*
+ * The exclusive lock of a volume (flock on <state>/volumes/<name>/lock, holding
+ * pid and verb). -EWOULDBLOCK with EXIT_LOCKED names the holder. The descriptor
+ * is close-on-exec; closing it (or dying) releases.
+ */
+int volume_lock(const char *state_folder, const char *name, const char *verb,
+		int *lock_fd, struct error *err);
+
+/*
+ * The pending file: marks between rotation and commit, <state>/volumes/<name>/
+ * pending (docs/format.md "Pending file": header, bits, SHA-256). `load` gives
+ * -ENOENT when there is none; a damaged one is -EBADMSG (the caller then makes
+ * the volume untrusted).
+ */
+int pending_save(const char *state_folder, const char *name,
+		 uint32_t granularity_bytes, const struct bitmap *bitmap,
+		 struct error *err);
+int pending_load(const char *state_folder, const char *name,
+		 uint32_t granularity_bytes, struct bitmap *bitmap,
+		 struct error *err);
+int pending_remove(const char *state_folder, const char *name,
+		   struct error *err);
+
+/*
+ * Whether the tracker's present answer for this volume can be believed: every
+ * identity, the ledger, flags and missed runs compared with `state`. Returns
+ * TRUST_TRACKED, or TRUST_UNTRUSTED with `reason` filled. `ledger` may be NULL
+ * (then it is read now).
+ */
+enum volume_trust volume_judge(struct tracker *tracker,
+			       const struct volume_state *state,
+			       const struct device_facts *device,
+			       const struct tracker_ledger *ledger,
+			       char *reason, size_t room);
+
+#endif
