@@ -1,0 +1,247 @@
+/*
+ * A repository of recovery points on a store (docs/format.md "Repository",
+ * "Point"). Objects are immutable; the point object is the commit.
+ *
+ *   clawback.json                       format version, id, recipients, signers
+ *   volumes/VOLUME-ID.json              a volume's name, so that names can be found
+ *   VOLUME-ID/points/NNNNNNNNNN         manifest, signature, small map and frames
+ *   VOLUME-ID/maps/NNNNNNNNNN-RUN       a large map
+ *   VOLUME-ID/segments/NNNNNNNNNN-RUN-SSSSSS   frames
+ *
+ * Everything read back is authenticated before it is parsed: points by their
+ * signature, maps and frames by their seal. What does not hold is reported with
+ * EXIT_UNTRUSTWORTHY.
+ *
+ * Threads: a struct repo may be used by several threads at once.
+ */
+#ifndef CLAWBACK_REPO_REPO_H
+#define CLAWBACK_REPO_REPO_H
+
+#include "agent/base/error.h"
+#include "agent/base/uuid.h"
+#include "agent/crypto/crypto.h"
+#include "agent/pipeline/pipeline.h"
+#include "agent/store/store.h"
+#include "blockmap/map.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REPO_RECIPIENTS_MAX 16
+#define REPO_SIGNERS_MAX 16
+#define REPO_NAME_MAX 64
+#define POINT_DEPTH_MAX 32	/* delta maps between a point and its base */
+
+struct repo;
+
+struct repo_facts {
+	uint32_t version;
+	struct uuid id;
+	uint64_t created_ns;
+	struct recovery_public recipients[REPO_RECIPIENTS_MAX];
+	size_t recipient_count;
+	struct signing_public signers[REPO_SIGNERS_MAX];
+	size_t signer_count;
+	/* SHA-256 of clawback.json: who pins it cannot be given another set of
+	 * keys by whoever controls the store. */
+	char fingerprint[CRYPTO_FINGERPRINT_TEXT];
+};
+
+/* Makes a repository; -EEXIST when one is there. `facts` gives id (made here when
+ * all zero), recipients and signers; fingerprint is filled. */
+int repo_init(struct store *store, struct repo_facts *facts, struct error *err);
+
+/* EXIT_NO_REPOSITORY when there is none; EXIT_UNTRUSTWORTHY when `fingerprint`
+ * (may be NULL) is not the one found. The store stays the caller's. */
+int repo_open(struct store *store, const char *fingerprint, struct repo **repo,
+	      struct error *err);
+void repo_close(struct repo *repo);
+const struct repo_facts *repo_facts(const struct repo *repo);
+struct store *repo_store(const struct repo *repo);
+
+/* ---- volumes ----------------------------------------------------------- */
+
+struct repo_volume {
+	struct uuid id;
+	char name[REPO_NAME_MAX + 1];
+};
+
+/* Registers a volume's name (once; again is fine when the name is the same). */
+int repo_volume_add(struct repo *repo, const struct repo_volume *volume,
+		    struct error *err);
+/* All volumes, sorted by name; caller frees *volumes. */
+int repo_volumes(struct repo *repo, struct repo_volume **volumes, size_t *count,
+		 struct error *err);
+/* By name or by id text; -ENOENT names those there are. */
+int repo_volume_find(struct repo *repo, const char *name,
+		     struct repo_volume *volume, struct error *err);
+
+/* ---- points ------------------------------------------------------------ */
+
+enum point_kind {
+	POINT_FULL, POINT_INCREMENTAL, POINT_DIFFERENTIAL, POINT_SYNTHETIC,
+};
+enum point_consistency {
+	CONSISTENCY_CRASH,		/* as after a power cut */
+	CONSISTENCY_FROZEN,		/* the kernel froze the file system */
+	CONSISTENCY_APPLICATION,	/* a hook quiesced the application */
+	CONSISTENCY_UNMOUNTED,		/* nothing could write */
+};
+const char *point_kind_name(enum point_kind kind);
+const char *point_consistency_name(enum point_consistency consistency);
+
+struct point_wrap {
+	struct recovery_public recipient;
+	uint8_t wrap[CRYPTO_WRAP_SIZE];
+};
+
+struct point {
+	/* identity */
+	struct uuid repository, volume, run;
+	char volume_name[REPO_NAME_MAX + 1];
+	uint64_t number;		/* from 1 */
+	enum point_kind kind;
+	uint64_t parent;		/* number, 0 for none */
+	uint8_t parent_hash[CRYPTO_DIGEST_SIZE];
+	uint64_t base;			/* point whose map is full: walk parents to it */
+	uint32_t depth;			/* parents walked to get there, 0 … DEPTH_MAX */
+
+	/* the moment */
+	uint64_t time_ns;		/* of the switch, CLOCK_REALTIME */
+	uint64_t committed_ns;
+	enum point_consistency consistency;
+	char reason[256];		/* why this kind, for people */
+
+	/* the volume */
+	uint64_t volume_bytes;
+	char host[65], device[256], dm_name[128], dm_uuid[130], dm_targets[128];
+	uint32_t logical_block_bytes;
+
+	/* the work */
+	uint64_t marked_bytes, read_bytes, data_bytes, zero_bytes, stored_bytes;
+
+	/* the contents */
+	enum map_kind map_kind;
+	bool map_inline, frames_inline;
+	uint64_t map_bytes;
+	uint8_t map_sha256[CRYPTO_DIGEST_SIZE];
+	struct pipeline_segment *segments; /* owned */
+	size_t segment_count;
+	bool has_image_sha256;		/* of the whole volume as the snapshot showed it */
+	uint8_t image_sha256[CRYPTO_DIGEST_SIZE];
+
+	/* the keys */
+	struct point_wrap wraps[REPO_RECIPIENTS_MAX];
+	size_t wrap_count;
+	struct signing_public signer;
+
+	/* filled when committed or loaded */
+	uint8_t hash[CRYPTO_DIGEST_SIZE]; /* of header, manifest and signature */
+	uint64_t head_bytes;		/* their length: map and frames follow */
+	uint64_t object_bytes;
+};
+
+void point_fini(struct point *point);
+
+/* Names of a point's objects. */
+void point_key(const struct uuid *volume, uint64_t number,
+	       char key[static STORE_KEY_MAX]);
+void point_map_key(const struct point *point, char key[static STORE_KEY_MAX]);
+/* What pipeline_job.segment_prefix wants; segment S is this + "%06u". */
+void point_segment_prefix(const struct point *point,
+			  char key[static STORE_KEY_MAX]);
+
+/*
+ * Makes the keys of a new point: a random data key, and its map key derived from
+ * the host's (volume, number and run must be set).
+ */
+int point_keys_new(const struct point *point,
+		   const uint8_t host_map_key[static CRYPTO_KEY_SIZE],
+		   struct point_keys *keys, struct error *err);
+
+/*
+ * Commits: seals and stores the map if large, wraps the keys, then creates the
+ * point object, conditionally. Everything else that the point refers to must be
+ * stored already. -EEXIST with EXIT_LOCKED when the number is taken. Fills hash,
+ * head_bytes, object_bytes, wraps, signer, map_*, committed_ns.
+ */
+int point_commit(struct repo *repo, struct point *point, const struct map *map,
+		 const uint8_t *inline_frames, size_t inline_length,
+		 const struct point_keys *keys,
+		 const struct signing_private *signer, struct error *err);
+
+/* Loads and authenticates one point; -ENOENT when it does not exist. */
+int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
+	       struct point *point, struct error *err);
+
+/* Numbers of all points of a volume, rising; one listing. Caller frees. */
+int point_numbers(struct repo *repo, const struct uuid *volume,
+		  uint64_t **numbers, size_t *count, struct error *err);
+
+/*
+ * "latest" (or NULL), a number, or an RFC 3339 UTC time (the newest point whose
+ * time is not later). -ENOENT with a message that names what there is.
+ */
+int point_find(struct repo *repo, const struct uuid *volume, const char *text,
+	       struct point *point, struct error *err);
+
+/* ---- opening points ---------------------------------------------------- */
+
+/* What a caller can open with: a recovery key opens all, the host's map key maps. */
+struct key_ring {
+	const struct recovery_private *recovery;	/* or NULL */
+	const uint8_t *host_map_key;			/* or NULL */
+};
+
+/* Both keys of a point; needs the recovery key (EXIT_WRONG_KEY else). */
+int point_open_keys(const struct point *point, const struct key_ring *ring,
+		    struct point_keys *keys, struct error *err);
+
+/* The point's own map, as stored. */
+int point_own_map(struct repo *repo, const struct point *point,
+		  const struct key_ring *ring, struct map *map,
+		  struct error *err);
+
+/* The whole volume's map at this point: its base's map with the deltas on top,
+ * the parents' hashes checked on the way. */
+int point_full_map(struct repo *repo, const struct point *point,
+		   const struct key_ring *ring, struct map *map,
+		   struct error *err);
+
+/*
+ * Reads stored frames: bytes [offset, offset + length) of a segment of `point`,
+ * be it an object or inline. All of it, or an error; EXIT_UNTRUSTWORTHY when the
+ * object is missing or shorter than the manifest says.
+ */
+int point_read_segment(struct repo *repo, const struct point *point,
+		       uint32_t segment, uint64_t offset, void *buffer,
+		       size_t length, struct error *err);
+
+/* ---- verify ------------------------------------------------------------ */
+
+struct verify_options {
+	bool data;		/* decrypt and check every frame; needs a recovery key */
+	struct key_ring ring;
+	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+	/* One line per thing found wrong, as it is found. */
+	void (*problem)(void *context, const char *text);
+	void *context;
+};
+
+struct verify_result {
+	uint64_t points, objects, bytes, frames, problems;
+};
+
+/*
+ * Checks every point of a volume (or only `number`, when not 0, and what it needs):
+ * signatures, parent hashes, an unbroken number sequence, presence, size and
+ * SHA-256 of every object; maps when the ring can open them; with `data` each
+ * frame. Returns 0 when all is well, -EBADMSG with EXIT_UNTRUSTWORTHY when
+ * problems were reported, another error when it could not finish.
+ */
+int repo_verify(struct repo *repo, const struct uuid *volume, uint64_t number,
+		const struct verify_options *options,
+		struct verify_result *result, struct error *err);
+
+#endif

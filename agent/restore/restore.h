@@ -1,0 +1,66 @@
+/*
+ * Restore: one pass over exactly the frames that a point needs, each fetched
+ * once, decoded on all cores, written where its blocks belong. Nothing that did
+ * not authenticate is ever written.
+ *
+ * Threads: restore_run uses its own and returns when all have ended.
+ */
+#ifndef CLAWBACK_RESTORE_RESTORE_H
+#define CLAWBACK_RESTORE_RESTORE_H
+
+#include "agent/base/error.h"
+#include "agent/crypto/crypto.h"
+#include "agent/repo/repo.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct restore_target;
+
+struct restore_target_options {
+	uint64_t bytes;		/* what will be written: the volume's size */
+	bool force;		/* an existing non-empty regular file may be replaced */
+	bool in_place;		/* keep what is there: only differing blocks are written */
+};
+
+/*
+ * Opens a block device or a regular file (made, 0600, if it does not exist) for
+ * restoring. Refuses: a device that is mounted, used as swap or held by another
+ * device (O_EXCL too), one that is too small (says both sizes), a non-empty
+ * regular file without `force`, anything else.
+ */
+int restore_target_open(const char *path,
+			const struct restore_target_options *options,
+			struct restore_target **target, struct error *err);
+
+/* fsyncs; then closes. To be called on success and on failure (NULL is fine). */
+int restore_target_close(struct restore_target *target, struct error *err);
+
+struct restore_options {
+	uint32_t fetchers;	/* parallel ranged reads, default 4 */
+	uint32_t decoders;	/* default: online CPUs */
+	bool verify;		/* read the target back; compare with the point's own
+				 * image digest if it has one, else block by block with
+				 * what was decoded */
+	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+	void *context;
+};
+
+struct restore_result {
+	uint64_t volume_bytes, data_bytes, hole_bytes;
+	uint64_t written_bytes;	/* in place: only what differed */
+	uint64_t fetched_bytes, frames;
+	bool verified;
+};
+
+/* What would be done, without doing it. */
+int restore_plan(struct repo *repo, const struct point *point,
+		 const struct key_ring *ring, struct restore_result *result,
+		 struct error *err);
+
+int restore_run(struct repo *repo, const struct point *point,
+		const struct key_ring *ring, struct restore_target *target,
+		const struct restore_options *options,
+		struct restore_result *result, struct error *err);
+
+#endif
