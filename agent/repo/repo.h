@@ -218,6 +218,30 @@ int point_read_segment(struct repo *repo, const struct point *point,
 		       uint32_t segment, uint64_t offset, void *buffer,
 		       size_t length, struct error *err);
 
+/* ---- frames of a map --------------------------------------------------- */
+
+/*
+ * Which entries point into which frame, for whoever reads frames back in the
+ * order in which they are stored: entries of frame F are
+ * map->entries[items[first[F]]] … [items[first[F + 1] - 1]], in rising block order.
+ */
+struct frame_index {
+	uint32_t *first;	/* frame_count + 1 */
+	uint32_t *items;
+};
+
+/* -ENOMEM, -EOVERFLOW beyond 2^32 entries; `index` is uninitialised then. */
+int frame_index_init(struct frame_index *index, const struct map *map);
+void frame_index_fini(struct frame_index *index);
+
+/*
+ * Whether a frame's own list of blocks (frame_decode's `extents`) agrees with
+ * what the map says of it: -EBADMSG when a block would land elsewhere than where
+ * it was read. Both are sealed, so this finds our own mistakes, not forgeries.
+ */
+int frame_index_check(const struct frame_index *index, const struct map *map,
+		      uint32_t frame, const struct extent_list *extents);
+
 /* ---- verify ------------------------------------------------------------ */
 
 struct verify_options {

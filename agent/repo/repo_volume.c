@@ -1,0 +1,168 @@
+/*
+ * Volume objects: volumes/ID.json, one small JSON a volume, so that a name can be
+ * found without listing every object. They are hints: the name that counts is in
+ * each signed manifest.
+ */
+#include "agent/repo/repo_private.h"
+
+#include "agent/base/cleanup.h"
+#include "agent/repo/point_format.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define VOLUME_PREFIX "volumes/"
+#define VOLUME_OBJECT_MAX 4096u
+
+int repo_volume_add(struct repo *repo, const struct repo_volume *volume,
+		    struct error *err)
+{
+	char id[UUID_TEXT_SIZE], key[STORE_KEY_MAX];
+	CLEANUP_FREE char *text = NULL;
+	json_t *object;
+	int ret;
+
+	uuid_format(&volume->id, id);
+	snprintf(key, sizeof(key), VOLUME_PREFIX "%s.json", id);
+	object = json_pack("{s:s, s:i, s:s, s:s}", "format", "clawback volume",
+			   "version", 1, "id", id, "name", volume->name);
+	text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
+	json_decref(object);
+	if (!text)
+		return error_set(err, -ENOMEM, "registering volume %s: out of memory",
+				 volume->name);
+	ret = store_put(repo->store, key, text, strlen(text), STORE_IF_ABSENT, err);
+	if (ret == -EEXIST)
+		return 0;
+	return ret ? error_prefix(err, "registering volume %s", volume->name) : 0;
+}
+
+struct volume_list {
+	struct repo_volume *items;
+	size_t count, room;
+};
+
+static int volume_seen(void *context, const char *key, uint64_t bytes)
+{
+	struct volume_list *list = context;
+	char id[UUID_TEXT_SIZE];
+	struct repo_volume *volume;
+
+	(void)bytes;
+	key += strlen(VOLUME_PREFIX);
+	if (strlen(key) != UUID_TEXT_SIZE - 1 + strlen(".json"))
+		return 0;
+	memcpy(id, key, UUID_TEXT_SIZE - 1);
+	id[UUID_TEXT_SIZE - 1] = '\0';
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 16;
+		struct repo_volume *items = reallocarray(list->items, room, sizeof(*items));
+
+		if (!items)
+			return -ENOMEM;
+		list->items = items;
+		list->room = room;
+	}
+	volume = &list->items[list->count];
+	memset(volume, 0, sizeof(*volume));
+	if (!uuid_parse(id, &volume->id))
+		list->count++;
+	return 0;
+}
+
+static int volume_load(struct repo *repo, struct repo_volume *volume,
+		       struct error *err)
+{
+	char id[UUID_TEXT_SIZE], key[STORE_KEY_MAX];
+	CLEANUP_FREE uint8_t *text = NULL;
+	json_t *object;
+	size_t length;
+	int ret;
+
+	uuid_format(&volume->id, id);
+	snprintf(key, sizeof(key), VOLUME_PREFIX "%s.json", id);
+	ret = store_get_all(repo->store, key, VOLUME_OBJECT_MAX, &text, &length, err);
+	if (ret)
+		return error_prefix(err, "reading what volume %s is", id);
+	object = json_loadb((const char *)text, length, JSON_REJECT_DUPLICATES, NULL);
+	if (!object || json_take_text(object, "name", volume->name, sizeof(volume->name)))
+		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
+				     "%s/%s is damaged", store_url(repo->store), key);
+	json_decref(object);
+	return ret;
+}
+
+static int volume_order(const void *a, const void *b)
+{
+	return strcmp(((const struct repo_volume *)a)->name,
+		      ((const struct repo_volume *)b)->name);
+}
+
+int repo_volumes(struct repo *repo, struct repo_volume **volumes, size_t *count,
+		 struct error *err)
+{
+	struct volume_list list = { NULL, 0, 0 };
+	int ret;
+
+	*volumes = NULL;
+	*count = 0;
+	ret = store_list(repo->store, VOLUME_PREFIX, volume_seen, &list, err);
+	if (ret == -ENOMEM && !err->code)
+		error_set(err, ret, "listing volumes: out of memory");
+	for (size_t i = 0; !ret && i < list.count; i++)
+		ret = volume_load(repo, &list.items[i], err);
+	if (ret) {
+		free(list.items);
+		return ret;
+	}
+	if (list.count)
+		qsort(list.items, list.count, sizeof(*list.items), volume_order);
+	*volumes = list.items;
+	*count = list.count;
+	return 0;
+}
+
+static int volume_unknown(struct repo *repo, const char *name,
+			  const struct repo_volume *volumes, size_t count,
+			  struct error *err)
+{
+	error_set(err, -ENOENT, "%s has no volume \"%s\"", store_url(repo->store), name);
+	if (!count)
+		return error_hint(err, "it has none yet");
+	error_hint(err, "it has");
+	for (size_t i = 0; i < count; i++) {
+		size_t used = strlen(err->message);
+
+		snprintf(err->message + used, sizeof(err->message) - used, "%s %s",
+			 i ? "," : "", volumes[i].name);
+	}
+	return err->code;
+}
+
+int repo_volume_find(struct repo *repo, const char *name,
+		     struct repo_volume *volume, struct error *err)
+{
+	CLEANUP_FREE struct repo_volume *volumes = NULL;
+	const struct repo_volume *found = NULL;
+	struct uuid id;
+	bool by_id = !uuid_parse(name, &id);
+	size_t count;
+	int ret = repo_volumes(repo, &volumes, &count, err);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < count; i++) {
+		if (by_id ? !uuid_equal(&volumes[i].id, &id)
+			  : strcmp(volumes[i].name, name) != 0)
+			continue;
+		if (found)
+			return error_set_exit(err, EXIT_USAGE, -EEXIST,
+					      "two volumes are called \"%s\"; name one "
+					      "by its id", name);
+		found = &volumes[i];
+	}
+	if (!found)
+		return volume_unknown(repo, name, volumes, count, err);
+	*volume = *found;
+	return 0;
+}
