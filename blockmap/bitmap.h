@@ -17,9 +17,9 @@ struct bitmap {
 	uint64_t *words;	/* owned; bit b is words[b / 64] >> (b % 64) & 1 */
 };
 
-/* All clear. -ENOMEM, or -EOVERFLOW beyond 2^40 bits. */
+/* All clear. -ENOMEM, or -EOVERFLOW beyond 2^40 bits; then *bitmap has no bits. */
 int bitmap_init(struct bitmap *bitmap, uint64_t bits);
-void bitmap_fini(struct bitmap *bitmap);
+void bitmap_fini(struct bitmap *bitmap);	/* NULL is fine */
 
 static inline uint64_t bitmap_words(uint64_t bits)
 {
@@ -28,6 +28,7 @@ static inline uint64_t bitmap_words(uint64_t bits)
 
 /* Ranges must lie inside the bitmap: -ERANGE else, nothing changed. */
 int bitmap_set(struct bitmap *bitmap, uint64_t first, uint64_t count);
+/* False behind the end. */
 bool bitmap_test(const struct bitmap *bitmap, uint64_t bit);
 
 uint64_t bitmap_count(const struct bitmap *bitmap);
@@ -48,7 +49,8 @@ bool bitmap_next_run(const struct bitmap *bitmap, uint64_t from,
 
 /*
  * The set bits as extents of finer blocks: bit b stands for blocks
- * [b * scale, (b + 1) * scale), cut off at `total_blocks`. `list` empty on entry.
+ * [b * scale, (b + 1) * scale), cut off at `total_blocks`. `list` empty on entry
+ * and after a failure. -EINVAL for scale 0 or a list that is not empty.
  */
 int bitmap_extents(const struct bitmap *bitmap, uint32_t scale,
 		   uint64_t total_blocks, struct extent_list *list);

@@ -27,7 +27,7 @@ struct extent_list {
 
 #define EXTENT_LIST_INIT { NULL, 0, 0 }
 
-void extent_list_fini(struct extent_list *list);
+void extent_list_fini(struct extent_list *list);	/* NULL is fine */
 
 /*
  * Adds a run at the end; it must start at or behind the end of the last one
@@ -40,7 +40,10 @@ uint64_t extent_list_blocks(const struct extent_list *list);
 
 bool extent_list_contains(const struct extent_list *list, uint64_t block);
 
-/* out (empty on entry) = a united with / cut with / less b. */
+/*
+ * out (empty on entry: -EINVAL else) = a united with / cut with / less b. Linear
+ * time. On failure out is empty.
+ */
 int extent_list_union(const struct extent_list *a, const struct extent_list *b,
 		      struct extent_list *out);
 int extent_list_intersect(const struct extent_list *a,

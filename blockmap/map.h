@@ -20,6 +20,8 @@
 
 #define MAP_FRAME_HOLE UINT32_MAX	/* map_entry.frame of a hole */
 #define MAP_FRAME_BLOCKS_MAX 256u	/* blocks in one frame (1 MiB of 4 KiB) */
+/* Of a volume: its size in bytes (blocks of 4 KiB) still fits an off_t. */
+#define MAP_VOLUME_BLOCKS_MAX (UINT64_C(1) << 51)
 
 enum map_kind { MAP_FULL = 1, MAP_DELTA = 2 };
 
@@ -43,32 +45,42 @@ struct map_entry {
 
 struct map {
 	enum map_kind kind;
-	uint64_t volume_blocks;	/* every entry lies below this */
+	uint64_t volume_blocks;	/* every entry lies below this; at most
+				 * MAP_VOLUME_BLOCKS_MAX */
 	struct map_frame *frames;
 	size_t frame_count, frame_room;
 	struct map_entry *entries;
 	size_t entry_count, entry_room;
 };
 
+/* A volume that is too large is refused by the first entry, overlay or encode. */
 void map_init(struct map *map, enum map_kind kind, uint64_t volume_blocks);
-void map_fini(struct map *map);
+void map_fini(struct map *map);	/* NULL is fine; empty afterwards */
 
-/* Adds a frame; its index is frame_count - 1 afterwards. -EINVAL on nonsense. */
+/*
+ * Adds a frame; its index is frame_count - 1 afterwards. -EINVAL for no blocks,
+ * too many, no bytes or an offset that overflows; -EOVERFLOW beyond 2^32 - 1.
+ */
 int map_append_frame(struct map *map, const struct map_frame *frame);
 
 /*
  * Adds a run behind the last one (-EINVAL when it overlaps or goes backwards,
  * lies beyond the volume, or points outside its frame). A run that continues
  * the last one in the same frame, or a hole beside a hole, is merged into it.
- * In a FULL map a hole is accepted and dropped.
+ * In a FULL map a hole is accepted and dropped. On failure the map is as before.
  */
 int map_append_entry(struct map *map, const struct map_entry *entry);
+
+/* -EINVAL unless the append functions could have built this map. */
+int map_check(const struct map *map);
 
 /*
  * out = older with newer on top; `out` uninitialised on entry, initialised on
  * success only. `newer` must be a DELTA; out->kind is older's. volume_blocks is
- * newer's: a volume that grew gains holes, one that shrank is cut. Frames that
- * nothing refers to any more are left out; the rest keep their order.
+ * newer's: a volume that grew gains holes (listed when out is a DELTA), one that
+ * shrank is cut. Frames that nothing refers to any more are left out; the rest
+ * keep their order, older's first. Linear time. -EINVAL for a newer that is no
+ * DELTA, -EOVERFLOW for more than 2^32 - 1 frames in both, -ENOMEM.
  */
 int map_overlay(const struct map *older, const struct map *newer,
 		struct map *out);
@@ -76,7 +88,9 @@ int map_overlay(const struct map *older, const struct map *newer,
 /*
  * The entry that covers `block`. For a block that no entry lists: an entry with
  * frame MAP_FRAME_HOLE in a FULL map, false in a DELTA. `count` is how far the
- * answer holds from `block` on; `position` is that of `block` itself.
+ * answer holds from `block` on (also when it is false: so many blocks are not
+ * listed); `position` is that of `block` itself. At or beyond the volume's end:
+ * false, count 0.
  */
 bool map_find(const struct map *map, uint64_t block, struct map_entry *found);
 
@@ -84,10 +98,14 @@ bool map_find(const struct map *map, uint64_t block, struct map_entry *found);
 uint64_t map_data_blocks(const struct map *map);
 
 /*
- * Encoding, docs/format.md "Map". `map_encode` allocates *data (caller frees).
+ * Encoding, docs/format.md "Map". `map_encode` allocates *data (caller frees);
+ * -EINVAL for what map_check refuses, so nothing unreadable is ever written. A
+ * map has exactly one encoding: equal maps give equal bytes, and bytes that were
+ * decoded are encoded again as the same bytes.
  * `map_decode` trusts nothing: -EBADMSG when the bytes are not a map that
- * map_encode could have written, -EPROTONOSUPPORT for a newer version, -ENOMEM.
- * On failure *map is not initialised. Memory is bounded by the input's length.
+ * map_encode could have written, -EPROTONOSUPPORT for a newer version or unknown
+ * flags, -ENOMEM. On failure *map is not initialised. Memory: at most 16 times
+ * `length`.
  */
 int map_encode(const struct map *map, uint8_t **data, size_t *length);
 int map_decode(const uint8_t *data, size_t length, struct map *map);
