@@ -28,7 +28,10 @@
 #define BLOCK_BYTES 4096u			/* what maps and frames count in */
 #define FRAME_PLAIN_MAX (MAP_FRAME_BLOCKS_MAX * BLOCK_BYTES)
 
-/* Called from pipeline threads, never two at a time; must not block. */
+/*
+ * Called from pipeline threads, never two at a time; `report` must not block, and
+ * comes at most every 100 ms, and once more at the end of a successful run.
+ */
 struct pipeline_progress {
 	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes,
 		       uint64_t stored_bytes);
@@ -38,15 +41,20 @@ struct pipeline_progress {
 	void *context;
 };
 
-/* Zero means the default. */
+/*
+ * Zero means the default. Memory: one MiB each for every buffer and worker, what
+ * zstd needs a worker (about 1 MiB at level 1), inline_bytes, and the store's own
+ * upload buffers: below 100 MiB with the defaults.
+ */
 struct pipeline_options {
-	uint32_t workers;		/* default: online CPUs */
+	uint32_t workers;		/* default: online CPUs, at most 8 */
 	int level;			/* zstd, default 1 */
 	uint32_t queue_depth;		/* reads in flight, default 32 */
 	uint32_t buffers;		/* frames in memory, default 4 * workers + 8 */
 	uint64_t segment_bytes;		/* start a new segment beyond, default 512 MiB */
-	uint32_t inline_bytes;		/* all frames together at most this: returned
-					 * in memory instead of stored; default 1 MiB */
+	uint32_t inline_bytes;		/* segment 0 with its header at most this:
+					 * returned in memory instead of stored;
+					 * default 1 MiB, 1 means never */
 	uint64_t read_bytes_per_second;	/* 0: unlimited */
 };
 
@@ -57,7 +65,8 @@ struct pipeline_job {
 	enum map_kind kind;		/* of the resulting map */
 	struct uuid volume;		/* authenticated with every frame */
 	uint64_t point;
-	const uint8_t *data_key;	/* CRYPTO_KEY_SIZE bytes */
+	const uint8_t *data_key;	/* CRYPTO_KEY_SIZE bytes, new for every run:
+					 * nonces are frame numbers */
 	struct store *store;
 	const char *segment_prefix;	/* object names are PREFIX + %06u */
 	struct pipeline_options options;
@@ -73,7 +82,7 @@ struct pipeline_segment {
 struct pipeline_result {
 	struct map map;			/* frames with (point, segment, offset) */
 	struct pipeline_segment *segments; /* also one, without object, if inline */
-	size_t segment_count;
+	size_t segment_count;		/* 0 when there was nothing but zeros */
 	uint8_t *inline_frames;		/* segment 0's bytes when nothing was stored, */
 	size_t inline_length;		/* else NULL */
 	uint64_t read_bytes;		/* from the device, gaps included */
@@ -95,18 +104,38 @@ void pipeline_result_fini(struct pipeline_result *result);
 
 /* ---- frames, for whoever reads them back ------------------------------- */
 
+#define SEGMENT_HEADER_BYTES 40u	/* the first frame's offset */
+#define FRAME_HEADER_BYTES 48u
+
 /* Upper bound of a frame's stored length. */
 #define FRAME_STORED_MAX (FRAME_PLAIN_MAX + 8192u)
 
+/*
+ * Whether `data` (at least SEGMENT_HEADER_BYTES of it) opens the segment it is
+ * said to be: -EBADMSG with EXIT_UNTRUSTWORTHY else. Not authenticated by itself:
+ * the manifest's hash of the whole object and every frame's seal are.
+ */
+int segment_check(const uint8_t *data, size_t length, const struct uuid *volume,
+		  uint64_t point, uint32_t segment, struct error *err);
+
+/*
+ * For walking a segment whose map is lost: what the frame header at `data` (at
+ * least FRAME_HEADER_BYTES of it, found at `offset` of a segment of `point`) says
+ * of its frame; the next one starts at where->offset + where->length. Nothing is
+ * authentic before frame_decode. -EBADMSG when it is no frame header.
+ */
+int frame_peek(const uint8_t *data, size_t length, uint64_t point,
+	       uint64_t offset, struct map_frame *where, struct error *err);
+
 struct frame_decoder;	/* one thread */
-struct frame_decoder *frame_decoder_new(void);
+struct frame_decoder *frame_decoder_new(void);	/* NULL: out of memory */
 void frame_decoder_free(struct frame_decoder *decoder);
 
 /*
  * Authenticates, then decompresses one frame as found at `where` (its point,
  * segment, number, length and blocks are all checked against it). `plain` has
- * room for where->blocks * BLOCK_BYTES. `extents` (may be NULL) receives the
- * frame's own list of the volume's blocks it holds.
+ * room for where->blocks * BLOCK_BYTES. `extents` (may be NULL; empty on entry)
+ * receives the frame's own list of the volume's blocks it holds, in their order.
  * -EBADMSG with EXIT_UNTRUSTWORTHY when anything is not as it was written.
  */
 int frame_decode(struct frame_decoder *decoder, struct sealer *sealer,

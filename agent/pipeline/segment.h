@@ -1,0 +1,23 @@
+/*
+ * Where frames go: segments are filled in frame order, and a new one is started
+ * when a frame would make the present one longer than wanted.
+ */
+#ifndef CLAWBACK_PIPELINE_SEGMENT_H
+#define CLAWBACK_PIPELINE_SEGMENT_H
+
+#include "agent/pipeline/frame_format.h"
+
+struct segment_cursor {
+	uint64_t limit_bytes;
+	uint64_t offset;	/* of the next frame; 0: nothing placed yet */
+	uint32_t segment;
+};
+
+/* Gives the next frame, of `bytes`, its place. -EOVERFLOW: out of segments. */
+int segment_place(struct segment_cursor *cursor, uint32_t bytes,
+		  uint32_t *segment, uint64_t *offset);
+
+void segment_header_put(const struct uuid *volume, uint64_t point,
+			uint32_t segment, struct segment_header *header);
+
+#endif

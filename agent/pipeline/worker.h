@@ -1,0 +1,37 @@
+/*
+ * The middle of the pipeline: finds zero blocks, packs, compresses and seals.
+ * Each worker has its own contexts and one buffer to compress into, which it
+ * swaps with the slot's, so nothing is copied back.
+ */
+#ifndef CLAWBACK_PIPELINE_WORKER_H
+#define CLAWBACK_PIPELINE_WORKER_H
+
+#include "agent/pipeline/queue.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct worker;
+
+struct worker_options {
+	struct queue *queue;
+	struct buffer *scratch;		/* the worker's until worker_free */
+	const struct uuid *volume;
+	uint64_t point;
+	const uint8_t *data_key;	/* CRYPTO_KEY_SIZE */
+	int level;
+};
+
+/* NULL with `err` filled. */
+struct worker *worker_new(const struct worker_options *options,
+			  struct error *err);
+void worker_free(struct worker *worker);
+
+/* Thread body: works until the queue ends or the run fails. Returns NULL. */
+void *worker_run(void *worker);
+
+/* Whether one block of BLOCK_BYTES holds nothing but zeros. */
+bool block_is_zero(const uint8_t *block);
+
+#endif
