@@ -1,55 +1,25 @@
 #!/bin/bash
-# Process 1 of the guest once the host's root is in place: completes the mounts,
-# runs the command, reports its exit code on the port "status", ends the guest.
+# Process 1 of the guest once the host's root is in place (tests/lib/guest-init.sh
+# did that): runs the command, reports its exit code on the port "status", ends
+# the guest.
 #
 #   guest-main.sh           as process 1 (or hands over to systemd, if so ordered)
 #   guest-main.sh command   only the command and the report: systemd's unit
 #
-# Orders, written by scripts/vm: command (a shell script), init (plain, udev or
-# systemd), modules (the host's folder for /lib/modules), shares (tag and path),
-# merge (present: the command's stderr goes the way of its stdout).
+# Orders, files written by scripts/vm: command (a shell script), init (plain,
+# udev or systemd), merge (present: stderr goes the way of stdout), and for
+# guest-init.sh overlay-size, modules (the host's folder for /lib/modules),
+# shares (lines of tag and path).
 orders=/run/clawback-vm
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LANG=C.UTF-8 TERM=dumb
 
-# The node of a virtio port, without needing udev's links.
-port() {
-	local entry
-	for entry in /sys/class/virtio-ports/*/name; do
-		[ "$(cat "$entry")" = "$1" ] || continue
-		entry=${entry%/name}
-		echo "/dev/${entry##*/}"
-		return
-	done
-}
-
-mount_all() {
-	local tag path version
-	mkdir -p /dev/pts /dev/shm /run/lock /run/user /run/postgresql
-	mount -t devpts -o mode=600,ptmxmode=000 devpts /dev/pts
-	mount -t tmpfs -o mode=1777 shm /dev/shm
-	ln -sfn /proc/self/fd /dev/fd
-	ln -sfn fd/0 /dev/stdin
-	ln -sfn fd/1 /dev/stdout
-	ln -sfn fd/2 /dev/stderr
-	mount -t cgroup2 cgroup2 /sys/fs/cgroup
-	mount -t bpf bpf /sys/fs/bpf
-	mount -t debugfs debugfs /sys/kernel/debug
-	mount -t tracefs tracefs /sys/kernel/tracing
-	chmod 1777 /run/lock
-	chown postgres:postgres /run/postgresql 2>/dev/null
-	chmod 1777 /tmp
-	version=$(uname -r)
-	mkdir -p "/lib/modules/$version"
-	mount --bind "$(cat $orders/modules)/$version" "/lib/modules/$version"
-	while read -r tag path; do
-		mkdir -p "$path"
-		mount -t virtiofs "$tag" "$path" || echo "guest-main: cannot share $path" >/dev/kmsg
-	done <$orders/shares
-	hostname clawback-guest
-	/bin/busybox ip link set lo up
-	modprobe -a dm-mod loop
-}
+# The nodes of the virtio ports by name, without needing udev's links.
+declare -A ports
+for entry in /sys/class/virtio-ports/*; do
+	read -r name <"$entry/name"
+	ports[$name]=/dev/${entry##*/}
+done
 
 start_udev() {
 	/lib/systemd/systemd-udevd --daemon
@@ -84,17 +54,22 @@ start_systemd() {
 	exec /lib/systemd/systemd --unit=clawback-vm.target --show-status=no </dev/null
 }
 
+# Waits for a child, but only so long.
+wait_at_most() {
+	local tenths=$1 pid=$2
+	while [ "$tenths" -gt 0 ] && kill -0 "$pid" 2>/dev/null; do
+		sleep 0.1
+		tenths=$((tenths - 1))
+	done
+}
+
 # Output goes through pipes, not straight to the ports: a port can be open only
 # once, and scripts do open /dev/stderr.
 run_command() {
-	local out err code copier_out copier_err
-	out=$(port out)
-	err=$(port err)
-	rm -f $orders/out $orders/err
-	mkfifo $orders/out $orders/err
-	cat <$orders/out >"$out" &
+	local code copier_out copier_err
+	cat <$orders/out >"${ports[out]}" &
 	copier_out=$!
-	cat <$orders/err >"$err" &
+	cat <$orders/err >"${ports[err]}" &
 	copier_err=$!
 	exec 8>$orders/out 9>$orders/err
 	if [ -e $orders/merge ]; then
@@ -105,36 +80,30 @@ run_command() {
 	code=$?
 	exec 8>&- 9>&-
 	# A daemon left behind may hold a pipe for ever.
-	for _ in {1..20}; do
-		kill -0 $copier_out 2>/dev/null || kill -0 $copier_err 2>/dev/null || break
-		sleep 0.1
-	done
+	wait_at_most 20 $copier_out
+	wait_at_most 20 $copier_err
 	return $code
 }
 
 report() {
 	# In one piece: each write to a port is a round trip to QEMU.
 	dmesg >$orders/dmesg
-	cat $orders/dmesg >"$(port dmesg)"
-	echo "exit $1" >"$(port status)"
+	cat $orders/dmesg >"${ports[dmesg]}"
+	echo "exit $1" >"${ports[status]}"
 }
 
 if [ "${1:-}" != command ]; then
-	mount_all
-	case $(cat $orders/init) in
+	read -r init <$orders/init
+	case $init in
 	systemd) start_systemd ;;
 	udev) start_udev ;;
 	esac
 fi
-echo "started $(cut -d ' ' -f 1 /proc/uptime)" >"$(port status)"
+echo started >"${ports[status]}"
 run_command
-code=$?
-report $code
-# Not waited for: with a suspended device it would never return.
-timeout 10 sync &
-for _ in {1..50}; do
-	kill -0 $! 2>/dev/null || break
-	sleep 0.1
-done
+report $?
+# Not waited for without limit: with a suspended device it never returns.
+sync &
+wait_at_most 50 $!
 echo b >/proc/sysrq-trigger
 sleep 60

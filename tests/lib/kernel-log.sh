@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Finds the lines of a kernel log that mean a fault in the kernel. For scripts/vm
 # and the test harness; sourced.
 #
