@@ -180,6 +180,7 @@ static void test_refuses_frames(void **state)
 	assert_int_equal(decode_frame("00" "8080808010"), -EBADMSG); /* 2^32 */
 	assert_int_equal(decode_frame("800801"), -EBADMSG);	/* 0 blocks */
 	assert_int_equal(decode_frame("ffffffffffffffffff01" "01"), -EBADMSG);
+	assert_int_equal(decode_frame("8080808040" "01"), -EBADMSG); /* - 2^32 blocks */
 	assert_int_equal(decode_frame("03" "01"), -EBADMSG);	/* no such mode */
 	assert_int_equal(decode_frame("00" "8100"), -EBADMSG);	/* over-long */
 	assert_int_equal(decode_frame("8000" "01"), -EBADMSG);
@@ -229,6 +230,7 @@ static void test_refuses_entries(void **state)
 	assert_int_equal(decode_delta(1, "00" "02" "06" "05"), -EBADMSG); /* frame 2 */
 	assert_int_equal(decode_delta(1, "00" "02" "8080808020" "00"), -EBADMSG);
 	assert_int_equal(decode_delta(1, "00" "02" "8280808020" "00"), -EBADMSG);
+	assert_int_equal(decode_delta(1, "00" "02" "8280808020" "05"), -EBADMSG);
 	assert_int_equal(decode_delta(1, "00" "02" "02" "00"), -EBADMSG); /* mode 1 */
 	assert_int_equal(decode_delta(2, "0001" "01" "02" "00" "01"), -EBADMSG);
 	assert_int_equal(decode_delta(1, "e807" "01"), -EBADMSG); /* behind the end */
