@@ -1,0 +1,204 @@
+/*
+ * Which points are to be checked, and how they hang together: the sequence of
+ * numbers, the parents' hashes, where each finds its full map.
+ */
+#include "agent/repo/verify_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the chain --------------------------------------------------------- */
+
+void verify_sequence(struct verify *verify)
+{
+	uint64_t expected = 1;
+
+	for (size_t i = 0; i < verify->count; i++) {
+		uint64_t number = verify->known[i].number;
+
+		if (number == expected + 1)
+			verify_problem(verify, "point %" PRIu64 " is missing: the "
+				       "sequence has a gap", expected);
+		else if (number > expected)
+			verify_problem(verify, "points %" PRIu64 " to %" PRIu64 " are "
+				       "missing: the sequence has a gap", expected,
+				       number - 1);
+		expected = number + 1;
+	}
+}
+
+static void verify_parent(struct verify *verify, const struct verify_known *known)
+{
+	const struct verify_known *parent = verify_find(verify, known->parent);
+
+	if (known->base == known->number ? known->depth != 0 :
+	    !known->parent || known->parent >= known->number) {
+		verify_problem(verify, "point %" PRIu64 " names a parent or a base that "
+			       "makes no sense", known->number);
+		return;
+	}
+	/* One whose own map is full can do without its parent. */
+	if (!known->parent || (!parent && known->base == known->number))
+		return;
+	if (!parent)
+		verify_problem(verify, "point %" PRIu64 " needs its parent, point %"
+			       PRIu64 ", which is missing", known->number,
+			       known->parent);
+	else if (parent->state != VERIFY_READ)
+		return;	/* told already */
+	else if (memcmp(parent->hash, known->parent_hash, sizeof(parent->hash)))
+		verify_problem(verify, "point %" PRIu64 " is not the parent that point %"
+			       PRIu64 " was made on: one of them was replaced",
+			       parent->number, known->number);
+	else if (known->base != known->number &&
+		 (parent->base != known->base || parent->depth + 1 != known->depth ||
+		  known->depth > POINT_DEPTH_MAX))
+		verify_problem(verify, "point %" PRIu64 " and its parent, point %" PRIu64
+			       ", disagree about where their full map is",
+			       known->number, parent->number);
+}
+
+void verify_chain(struct verify *verify)
+{
+	for (size_t i = 0; i < verify->count; i++)
+		if (verify->known[i].state == VERIFY_READ)
+			verify_parent(verify, &verify->known[i]);
+}
+
+/* ---- what is to be checked --------------------------------------------- */
+
+struct number_set {
+	uint64_t *items;
+	size_t count, room;
+};
+
+static int number_add(struct number_set *set, uint64_t number, struct error *err)
+{
+	if (set->count && set->items[set->count - 1] == number)
+		return 0;	/* frames come in runs of one point */
+	if (set->count == set->room) {
+		size_t room = set->room ? 2 * set->room : 64;
+		uint64_t *items = reallocarray(set->items, room, sizeof(*items));
+
+		if (!items)
+			return error_set(err, -ENOMEM, "verifying: out of memory");
+		set->items = items;
+		set->room = room;
+	}
+	set->items[set->count++] = number;
+	return 0;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Its parents: to its base, or, where no map can be opened to tell which points
+ * hold its data, to the last full. */
+static int number_parents(struct verify *verify, const struct point *point,
+			  struct number_set *set, struct error *err)
+{
+	uint64_t number = point->number, parent = point->parent;
+	bool end = verify->opens_maps ? point->base == number :
+					point->kind == POINT_FULL;
+
+	while (!end && parent && parent < number) {
+		struct error ignored = ERROR_INIT;	/* the check itself tells it */
+		struct point next;
+
+		if (number_add(set, parent, err))
+			return err->code;
+		if (point_load(verify->repo, &verify->volume, parent, &next, &ignored))
+			break;
+		number = parent;
+		parent = next.parent;
+		end = verify->opens_maps ? next.base == number :
+					   next.kind == POINT_FULL;
+		point_fini(&next);
+	}
+	return 0;
+}
+
+static int number_needs(struct verify *verify, uint64_t number,
+			struct number_set *set, struct error *err)
+{
+	struct error unopened = ERROR_INIT;	/* the check itself tells it */
+	struct point point;
+	struct map map;
+	int ret = point_load(verify->repo, &verify->volume, number, &point, err);
+
+	if (ret && err->exit == EXIT_UNTRUSTWORTHY)
+		return number_add(set, number, err);	/* and so does this */
+	if (ret)
+		return ret;
+	ret = number_add(set, number, err);
+	if (!ret)
+		ret = number_parents(verify, &point, set, err);
+	if (!ret && verify->opens_maps &&
+	    !point_full_map(verify->repo, &point, &verify->options->ring, &map,
+			    &unopened)) {
+		for (size_t i = 0; !ret && i < map.frame_count; i++)
+			ret = number_add(set, map.frames[i].point, err);
+		map_fini(&map);
+	}
+	point_fini(&point);
+	return ret;
+}
+
+/* Sizes from the one listing: point objects', and their sum with what belongs to
+ * the points to be checked (left-overs of dead runs included: an upper bound). */
+static int known_listed(void *context, const char *key, uint64_t bytes)
+{
+	struct verify *verify = context;
+	const char *name = strchr(key, '/');
+	struct verify_known *known;
+	bool point;
+
+	if (!name)
+		return 0;
+	point = !strncmp(name, "/points/", 8);
+	name = strchr(name + 1, '/');
+	if (!name)
+		return 0;
+	known = verify_find(verify, strtoull(name + 1, NULL, 10));
+	if (!known)
+		return 0;
+	verify->total_bytes += bytes;
+	if (point) {
+		known->listed = true;
+		known->listed_bytes = bytes;
+	}
+	return 0;
+}
+
+int verify_gather(struct verify *verify, uint64_t number, struct error *err)
+{
+	struct number_set set = { NULL, 0, 0 };
+	char prefix[UUID_TEXT_SIZE + 1];
+	int ret = number ? number_needs(verify, number, &set, err) :
+			   point_numbers(verify->repo, &verify->volume, &set.items,
+					 &set.count, err);
+
+	if (!ret && !set.count)
+		ret = error_set(err, -ENOENT, "the volume has no recovery point to verify");
+	if (!ret) {
+		qsort(set.items, set.count, sizeof(*set.items), compare_numbers);
+		verify->known = calloc(set.count, sizeof(*verify->known));
+		if (!verify->known)
+			ret = error_set(err, -ENOMEM, "verifying: out of memory");
+	}
+	for (size_t i = 0; !ret && i < set.count; i++)
+		if (!i || set.items[i] != set.items[i - 1])
+			verify->known[verify->count++].number = set.items[i];
+	free(set.items);
+	if (ret)
+		return ret;
+	uuid_format(&verify->volume, prefix);
+	strcat(prefix, "/");
+	return store_list(verify->repo->store, prefix, known_listed, verify, err);
+}
