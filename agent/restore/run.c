@@ -1,0 +1,207 @@
+/* A restore from plan to report: threads, the first error, progress. */
+#include "agent/restore/restore_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FETCHERS_DEFAULT 4u
+#define BUFFERS_PER_FETCHER 2u
+#define REPORT_INTERVAL_NS 100000000u
+
+void job_fail(struct job *job, const struct error *err)
+{
+	pthread_mutex_lock(&job->lock);
+	if (!job->stopped) {
+		job->stopped = true;
+		job->error = *err;
+	}
+	pthread_cond_broadcast(&job->freed);
+	pthread_cond_broadcast(&job->filled);
+	pthread_mutex_unlock(&job->lock);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void job_advance(struct job *job, uint64_t done_bytes, uint64_t written_bytes)
+{
+	uint64_t now = now_ns();
+
+	pthread_mutex_lock(&job->lock);
+	job->done_bytes += done_bytes;
+	job->written_bytes += written_bytes;
+	if (job->options->report && now - job->reported_ns >= REPORT_INTERVAL_NS) {
+		job->reported_ns = now;
+		job->options->report(job->options->context, job->done_bytes,
+				     job->total_bytes);
+	}
+	pthread_mutex_unlock(&job->lock);
+}
+
+static uint32_t threads_of(uint32_t wanted, uint32_t otherwise)
+{
+	if (!wanted)
+		wanted = otherwise;
+	return wanted < RESTORE_THREADS_MAX ? wanted : RESTORE_THREADS_MAX;
+}
+
+static int job_buffers(struct job *job)
+{
+	job->buffer_count = job->fetchers * BUFFERS_PER_FETCHER;
+	if (job->buffer_count > job->plan.range_count)
+		job->buffer_count = job->plan.range_count;
+	job->buffers = calloc(job->buffer_count + 1, sizeof(*job->buffers));
+	if (!job->buffers)
+		return -ENOMEM;
+	for (size_t i = 0; i < job->buffer_count; i++) {
+		struct buffer *buffer = &job->buffers[i];
+
+		buffer->data = malloc(RANGE_BYTES_MAX);
+		if (!buffer->data)
+			return -ENOMEM;
+		buffer->next = job->free;
+		job->free = buffer;
+	}
+	return 0;
+}
+
+/* What job_run needs beyond plan and sources. */
+static int job_init(struct job *job, struct error *err)
+{
+	bool holes = target_needs_holes(job->target);
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	pthread_mutex_init(&job->lock, NULL);
+	pthread_cond_init(&job->freed, NULL);
+	pthread_cond_init(&job->filled, NULL);
+	job->error = (struct error)ERROR_INIT;
+	job->ready_tail = &job->ready;
+	job->fetchers = threads_of(job->options->fetchers, FETCHERS_DEFAULT);
+	job->decoders = threads_of(job->options->decoders,
+				   online > 0 ? (uint32_t)online : 1);
+	job->unready_ranges = job->plan.range_count;
+	job->total_bytes = job->plan.data_bytes + (holes ? job->plan.hole_bytes : 0) +
+			   (job->options->verify ? job->plan.volume_bytes : 0);
+	if (!holes)
+		job->hole = job->plan.holes.count;
+	if (job->options->verify && !job->point->has_image_sha256) {
+		job->digests = calloc(job->plan.frame_count + 1,
+				      sizeof(*job->digests));
+		if (!job->digests)
+			return error_set(err, -ENOMEM, "restoring: out of memory");
+	}
+	if (job_buffers(job))
+		return error_set(err, -ENOMEM, "restoring: out of memory for %zu "
+				 "buffers; use fewer fetchers", job->buffer_count);
+	return 0;
+}
+
+static void job_fini(struct job *job)
+{
+	if (job->buffers)
+		for (size_t i = 0; i < job->buffer_count; i++)
+			free(job->buffers[i].data);
+	free(job->buffers);
+	free(job->digests);
+	pthread_cond_destroy(&job->filled);
+	pthread_cond_destroy(&job->freed);
+	pthread_mutex_destroy(&job->lock);
+}
+
+static void job_start(struct job *job, pthread_t *thread, uint32_t *started,
+		      void *(*function)(void *))
+{
+	struct error err = ERROR_INIT;
+	int ret = pthread_create(&thread[*started], NULL, function, job);
+
+	if (!ret) {
+		++*started;
+		return;
+	}
+	error_set(&err, -ret, "restoring: starting a thread: %s", error_text(ret));
+	job_fail(job, &err);
+}
+
+/* Everything into the target; durable on success. */
+static int job_run(struct job *job, struct error *err)
+{
+	pthread_t threads[2 * RESTORE_THREADS_MAX];
+	uint32_t started = 0;
+
+	for (uint32_t i = 0; i < job->fetchers; i++)
+		job_start(job, threads, &started, fetch_thread);
+	for (uint32_t i = 0; i < job->decoders; i++)
+		job_start(job, threads, &started, write_thread);
+	while (started)
+		pthread_join(threads[--started], NULL);
+	if (job->stopped) {
+		*err = job->error;
+		return err->code;
+	}
+	return target_sync(job->target, err);
+}
+
+static int job_restore(struct job *job, struct error *err)
+{
+	int ret = target_prepare(job->target, job->plan.volume_bytes, err);
+
+	if (!ret)
+		ret = job_run(job, err);
+	if (ret) {
+		if (atomic_load(&job->target->touched))
+			error_hint(err, "%s holds a partial restore: run it again",
+				   job->target->path);
+		return ret;
+	}
+	if (job->options->verify)
+		ret = check_target(job, err);
+	if (!ret && job->options->report)
+		job->options->report(job->options->context, job->total_bytes,
+				     job->total_bytes);
+	return ret;
+}
+
+int restore_run(struct repo *repo, const struct point *point,
+		const struct key_ring *ring, struct restore_target *target,
+		const struct restore_options *options,
+		struct restore_result *result, struct error *err)
+{
+	static const struct restore_options defaults;
+	struct job job = {
+		.repo = repo, .point = point, .target = target,
+		.options = options ? options : &defaults,
+	};
+	int ret = plan_make(&job.plan, repo, point, ring, err);
+
+	if (ret)
+		return ret;
+	ret = job_init(&job, err);
+	if (!ret)
+		ret = source_list_open(&job.sources, &job.plan, repo, point, ring,
+				       job.fetchers, err);
+	if (!ret)
+		ret = job_restore(&job, err);
+	if (!ret && result)
+		*result = (struct restore_result){
+			.volume_bytes = job.plan.volume_bytes,
+			.data_bytes = job.plan.data_bytes,
+			.hole_bytes = job.plan.hole_bytes,
+			.written_bytes = job.written_bytes,
+			.fetched_bytes = job.fetched_bytes,
+			.frames = job.plan.frame_count,
+			.verified = job.options->verify,
+		};
+	source_list_fini(&job.sources);
+	job_fini(&job);
+	plan_fini(&job.plan);
+	return ret;
+}
