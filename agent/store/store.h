@@ -2,16 +2,21 @@
  * Object storage: named, immutable objects in a flat key space.
  *
  * Keys are relative ("clawback.json", "VOLUME/points/0000000001"): 1–512 bytes
- * of [A-Za-z0-9._/-], no empty, "." or ".." part, no slash at either end; anything
- * else is refused with -EINVAL before the store sees it.
+ * of [A-Za-z0-9._/-], no empty, "." or ".." part, no part over 255 bytes or starting
+ * with ".tmp-" (unfinished files of file://), no slash at either end; anything else
+ * is refused with -EINVAL before the store sees it. A key must not be another
+ * key's folder ("a" and "a/b"): file:// could not hold both.
  *
  * Durability: when a put or an upload_finish has returned 0, the object is whole
  * and acknowledged (file://: fsynced, renamed, folder fsynced). An object that
  * was not finished is never visible.
  *
  * Errors: -ENOENT no such object, -EEXIST with STORE_IF_ABSENT, -EACCES refused
- * credentials, -ENOSPC, -ETIMEDOUT / -ECONNRESET / -EIO after all retries, …, each
- * with the object's URL (never credentials) and what the server said.
+ * credentials, -ENXIO no such bucket (exit code EXIT_NO_REPOSITORY), -ENOSPC,
+ * -ETIMEDOUT / -ECONNRESET / -EIO after all retries, …, each with the object's URL
+ * (never credentials) and what the server said. -EINTR (EXIT_INTERRUPTED) when
+ * interrupt_requested(): what a put or finish was doing is then unknown, as it
+ * is after -ETIMEDOUT and -ECONNRESET. Aborting an upload works nevertheless.
  *
  * Threads: a store may be used by several threads at once; one upload by one.
  */
@@ -34,22 +39,26 @@ struct store_options {
 	const char *endpoint;	/* s3: https://host[:port]; default AWS's for region */
 	const char *region;	/* s3: default us-east-1 */
 	bool path_style;	/* s3: bucket in the path, not in the host name */
-	const char *credentials_file; /* s3: AWS shared-credentials format, 0600 */
+	const char *credentials_file; /* s3: AWS shared-credentials format; a file
+				 * that others may read is refused */
 	const char *credentials_profile; /* default "default" */
 	const char *ca_file;	/* extra trust anchor (PEM) */
-	uint32_t connections;	/* parallel requests, default 4 */
+	uint32_t connections;	/* parallel requests, default 4, at most 64 */
 	uint32_t part_bytes;	/* multipart part and upload buffer, default 8 MiB;
-				 * s3 wants 5 MiB at least */
+				 * s3: 5 MiB to 1 GiB, and 10,000 parts an object */
 	uint32_t retries;	/* after the first try, default 6 */
 	uint32_t timeout_seconds; /* without any progress, default 60 */
 	uint64_t bandwidth_bytes; /* per second up, 0: unlimited */
 };
 
 /*
- * `url`: file:///absolute/path or s3://bucket[/prefix]. For s3 the credentials
+ * `url`: file:///absolute/path (taken literally) or s3://bucket[/prefix] (the prefix
+ * as a key, at most 400 bytes). For s3 the credentials
  * come from options->credentials_file, else AWS_ACCESS_KEY_ID,
  * AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, else ~/.aws/credentials.
- * Opening makes no request; file:// with `create` makes the folder.
+ * Opening makes no request; file:// with `create` makes the folder, without it a
+ * missing folder is -ENOENT with EXIT_NO_REPOSITORY. A file:// store holds its
+ * folder open and follows no symbolic link inside it.
  */
 int store_open(const char *url, const struct store_options *options, bool create,
 	       struct store **store, struct error *err);
