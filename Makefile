@@ -54,7 +54,7 @@ say =
 endif
 
 # Rooms from the top down: each may use those to its right.
-ROOMS := agent/cli agent/protect agent/restore agent/repo agent/pipeline \
+ROOMS := agent/cli agent/protect agent/restore agent/config agent/repo agent/pipeline \
 	agent/volume agent/store agent/crypto bpf blockmap agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))

@@ -119,7 +119,7 @@ int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
 	struct point_name name = { .repo = repo };
 	struct point_header header;
 	struct signing_public signer;
-	size_t head_length;
+	size_t head_length = 0;
 	int ret;
 
 	memset(point, 0, sizeof(*point));

@@ -1,0 +1,285 @@
+/*
+ * The keys, as tables: name, how it is parsed, where it goes. clawback.conf(5)
+ * lists the same keys; a test compares the two.
+ */
+#include "agent/config/config_keys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum key_type { KEY_TEXT, KEY_PATH, KEY_BOOL, KEY_U32, KEY_INT, KEY_BYTES, KEY_BYTES32 };
+
+struct key {
+	const char *name;
+	enum key_type type;
+	size_t offset, room;
+	int64_t low, high;	/* of numbers */
+};
+
+#define FIELD(type, member) offsetof(type, member), sizeof(((type *)0)->member)
+
+static const struct key repository_keys[] = {
+	{ "url", KEY_TEXT, FIELD(struct config, repository.url), 0, 0 },
+	{ "fingerprint", KEY_TEXT, FIELD(struct config, repository.fingerprint), 0, 0 },
+	{ "endpoint", KEY_TEXT, FIELD(struct config, repository.endpoint), 0, 0 },
+	{ "region", KEY_TEXT, FIELD(struct config, repository.region), 0, 0 },
+	{ "path_style", KEY_BOOL, FIELD(struct config, repository.path_style), 0, 0 },
+	{ "credentials_file", KEY_PATH, FIELD(struct config, repository.credentials_file), 0, 0 },
+	{ "credentials_profile", KEY_TEXT, FIELD(struct config, repository.credentials_profile), 0, 0 },
+	{ "ca_file", KEY_PATH, FIELD(struct config, repository.ca_file), 0, 0 },
+	{ "connections", KEY_U32, FIELD(struct config, repository.connections), 1, 64 },
+	{ "retries", KEY_U32, FIELD(struct config, repository.retries), 0, 100 },
+	{ "timeout", KEY_U32, FIELD(struct config, repository.timeout_seconds), 1, 3600 },
+	{ "part_size", KEY_BYTES32, FIELD(struct config, repository.part_bytes), 5 << 20, 1 << 30 },
+	{ "bandwidth", KEY_BYTES, FIELD(struct config, repository.bandwidth_bytes), 0, INT64_MAX },
+	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
+};
+
+static const struct key agent_keys[] = {
+	{ "state", KEY_PATH, FIELD(struct config, agent.state), 0, 0 },
+	{ "workers", KEY_U32, FIELD(struct config, agent.workers), 1, 64 },
+	{ "queue_depth", KEY_U32, FIELD(struct config, agent.queue_depth), 1, 1024 },
+	{ "compression", KEY_INT, FIELD(struct config, agent.compression), -7, 19 },
+	{ "segment_size", KEY_BYTES, FIELD(struct config, agent.segment_bytes), 1 << 20, 1ll << 40 },
+	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
+	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
+	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
+};
+
+static const struct key volume_keys[] = {
+	{ "device", KEY_PATH, FIELD(struct config_volume, device), 0, 0 },
+	{ "group", KEY_TEXT, FIELD(struct config_volume, group), 0, 0 },
+	{ "cow_size", KEY_BYTES, FIELD(struct config_volume, cow.bytes), 1 << 20, 1ll << 44 },
+	{ "granularity", KEY_BYTES32, FIELD(struct config_volume, granularity_bytes), 4096, 64 << 20 },
+	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
+};
+
+static int bad_value(struct error *err, const char *key, const char *value,
+		     const char *wanted)
+{
+	return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s = %s: %s", key, value, wanted);
+}
+
+int config_parse_bytes(const char *text, uint64_t *bytes)
+{
+	static const char units[] = "KMGTP";
+	unsigned long long number;
+	const char *unit;
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	if (errno)
+		return -ERANGE;
+	while (*end == ' ')
+		end++;
+	if (*end) {
+		unit = strchr(units, *end & ~0x20);
+		if (!unit || (end[1] && strcmp(end + 1, "iB") && strcmp(end + 1, "B")))
+			return -EINVAL;
+		for (long i = 0; i <= unit - units; i++)
+			if (__builtin_mul_overflow(number, 1024ull, &number))
+				return -ERANGE;
+	}
+	*bytes = number;
+	return 0;
+}
+
+static int assign_text(const struct key *key, const char *value, char *to,
+		       struct error *err)
+{
+	if (strlen(value) >= key->room)
+		return bad_value(err, key->name, value, "is too long");
+	if (key->type == KEY_PATH && value[0] != '/')
+		return bad_value(err, key->name, value, "give an absolute path");
+	strcpy(to, value);
+	return 0;
+}
+
+static int assign_bool(const struct key *key, const char *value, bool *to,
+		       struct error *err)
+{
+	if (!strcmp(value, "yes") || !strcmp(value, "true") || !strcmp(value, "1"))
+		*to = true;
+	else if (!strcmp(value, "no") || !strcmp(value, "false") || !strcmp(value, "0"))
+		*to = false;
+	else
+		return bad_value(err, key->name, value, "give yes or no");
+	return 0;
+}
+
+static int assign_number(const struct key *key, const char *value, void *to,
+			 struct error *err)
+{
+	bool bytes = key->type == KEY_BYTES || key->type == KEY_BYTES32;
+	uint64_t size = 0;
+	int64_t number;
+	char *end;
+
+	if (bytes) {
+		if (config_parse_bytes(value, &size) || size > INT64_MAX)
+			return bad_value(err, key->name, value, "give a size like 64M");
+		number = (int64_t)size;
+	} else {
+		errno = 0;
+		number = strtoll(value, &end, 10);
+		if (errno || !*value || *end)
+			return bad_value(err, key->name, value, "give a whole number");
+	}
+	if (number < key->low || number > key->high)
+		return error_set_exit(err, EXIT_USAGE, -ERANGE, "%s = %s: must be from %lld "
+				      "to %lld", key->name, value, (long long)key->low,
+				      (long long)key->high);
+	if (key->type == KEY_BYTES)
+		*(uint64_t *)to = (uint64_t)number;
+	else if (key->type == KEY_INT)
+		*(int *)to = (int)number;
+	else
+		*(uint32_t *)to = (uint32_t)number;
+	return 0;
+}
+
+/* 0 stored, 1 no such key here, negative bad value. */
+static int assign_from(const struct key *keys, void *base, const char *name,
+		       const char *value, struct error *err)
+{
+	for (const struct key *key = keys; key->name; key++) {
+		void *to = (char *)base + key->offset;
+
+		if (strcmp(key->name, name))
+			continue;
+		if (key->type == KEY_TEXT || key->type == KEY_PATH)
+			return assign_text(key, value, to, err);
+		if (key->type == KEY_BOOL)
+			return assign_bool(key, value, to, err);
+		return assign_number(key, value, to, err);
+	}
+	return 1;
+}
+
+static int assign_recipient(struct config *config, const char *value, struct error *err)
+{
+	if (config->repository.recipient_count == CONFIG_RECIPIENTS_MAX)
+		return bad_value(err, "recipient", value, "there are too many");
+	if (value[0] != '/' || strlen(value) >= PATH_MAX)
+		return bad_value(err, "recipient", value,
+				 "give the absolute path of a recovery public key");
+	strcpy(config->repository.recipients[config->repository.recipient_count++], value);
+	return 0;
+}
+
+static int assign_cow(struct cow_options *cow, const char *value, struct error *err)
+{
+	const char *path = NULL;
+
+	if (!strcmp(value, "ram")) {
+		cow->kind = COW_RAM;
+	} else if (!strncmp(value, "file:/", 6)) {
+		cow->kind = COW_FILE;
+		path = value + 5;
+	} else if (!strncmp(value, "device:/", 8)) {
+		cow->kind = COW_DEVICE;
+		path = value + 7;
+	} else {
+		return bad_value(err, "cow", value,
+				 "give ram, file:/FOLDER or device:/dev/…");
+	}
+	if (path && strlen(path) >= sizeof(cow->path))
+		return bad_value(err, "cow", value, "is too long");
+	strcpy(cow->path, path ? path : "");
+	return 0;
+}
+
+static int assign_provider(enum snapshot_provider *provider, const char *value,
+			   struct error *err)
+{
+	if (!strcmp(value, "auto"))
+		*provider = PROVIDER_AUTO;
+	else if (!strcmp(value, "dm"))
+		*provider = PROVIDER_DM;
+	else if (!strcmp(value, "none"))
+		*provider = PROVIDER_NONE;
+	else
+		return bad_value(err, "provider", value, "give auto, dm or none");
+	return 0;
+}
+
+static bool volume_name_good(const char *name)
+{
+	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+				   "0123456789._-";
+
+	return *name && *name != '.' && *name != '-' && strlen(name) <= VOLUME_NAME_MAX &&
+	       strspn(name, good) == strlen(name);
+}
+
+static struct config_volume *volume_named(struct config *config, const char *name,
+					  struct error *err)
+{
+	struct config_volume *volumes, *volume;
+
+	for (size_t i = 0; i < config->volume_count; i++)
+		if (!strcmp(config->volumes[i].name, name))
+			return &config->volumes[i];
+	if (!volume_name_good(name)) {
+		error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%s\" is no name for a volume: use "
+			       "letters, digits and . _ -, at most %d", name, VOLUME_NAME_MAX);
+		return NULL;
+	}
+	volumes = reallocarray(config->volumes, config->volume_count + 1, sizeof(*volumes));
+	if (!volumes) {
+		error_set(err, -ENOMEM, "reading the configuration: out of memory");
+		return NULL;
+	}
+	config->volumes = volumes;
+	volume = &volumes[config->volume_count++];
+	memset(volume, 0, sizeof(*volume));
+	strcpy(volume->name, name);
+	return volume;
+}
+
+static int volume_assign(struct config *config, const char *name, const char *key,
+			 const char *value, struct error *err)
+{
+	struct config_volume *volume = volume_named(config, name, err);
+	int ret;
+
+	if (!volume)
+		return err->code;
+	if (!strcmp(key, "cow"))
+		return assign_cow(&volume->cow, value, err);
+	if (!strcmp(key, "provider"))
+		return assign_provider(&volume->provider, value, err);
+	ret = assign_from(volume_keys, volume, key, value, err);
+	if (ret == 0 && !strcmp(key, "group") && !volume_name_good(value))
+		return bad_value(err, key, value, "use letters, digits and . _ -");
+	if (ret == 0 && !strcmp(key, "granularity") &&
+	    (volume->granularity_bytes & (volume->granularity_bytes - 1)))
+		return bad_value(err, key, value, "give a power of two");
+	return ret;
+}
+
+int config_assign(struct config *config, const char *section, const char *key,
+		  const char *value, struct error *err)
+{
+	int ret;
+
+	if (!strcmp(section, "repository"))
+		ret = strcmp(key, "recipient")
+			? assign_from(repository_keys, config, key, value, err)
+			: assign_recipient(config, value, err);
+	else if (!strcmp(section, "agent"))
+		ret = assign_from(agent_keys, config, key, value, err);
+	else if (!strncmp(section, "volume ", 7))
+		ret = volume_assign(config, section + 7, key, value, err);
+	else
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%s] is no section; there are "
+				      "[repository], [agent] and [volume NAME]", section);
+	if (ret == 1)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%s] has no key \"%s\"; see "
+				      "clawback.conf(5)", section, key);
+	return ret;
+}
