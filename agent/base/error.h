@@ -5,6 +5,7 @@
  * also take a `struct error *` (never NULL) and fill it at the failing line.
  * The message is one lower-case line without a final stop: what was attempted,
  * on what, why it failed and, where known, what to do next. Never a secret.
+ * Control characters in it become spaces; what is too long is cut off.
  * The struct belongs to the caller; it may be handed across threads by value.
  */
 #ifndef CLAWBACK_BASE_ERROR_H
@@ -37,7 +38,8 @@ struct error {
 /*
  * Records a failure: `code` is a negative errno (0 is turned into -EIO, so that
  * no failure ever looks like success). The exit code becomes EXIT_FAILED.
- * Overwrites what was there. Returns err->code, to be returned by the caller.
+ * Overwrites what was there, which may itself be an argument (so for all four).
+ * Returns err->code, to be returned by the caller.
  */
 int error_set(struct error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -41,8 +41,8 @@ int file_pwrite_all(int fd, const void *buffer, size_t length, uint64_t offset)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
 		at += n;
 		offset += (uint64_t)n;
 		length -= (size_t)n;
@@ -59,8 +59,8 @@ int file_write_all(int fd, const void *buffer, size_t length)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0)
-			return -errno;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
 		at += n;
 		length -= (size_t)n;
 	}
@@ -119,6 +119,22 @@ int file_sync_parent(const char *path)
 	return 0;
 }
 
+/*
+ * Gives `temporary` the name `path` unless that is taken. File systems that lack
+ * one way have the other: NFS does not know the flag, FAT no links.
+ */
+static int file_rename_new(const char *temporary, const char *path)
+{
+	if (renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	if (link(temporary, path) < 0)
+		return -errno;
+	unlink(temporary);
+	return 0;
+}
+
 static int file_publish(const char *path, const void *data, size_t length,
 			mode_t mode, bool replace)
 {
@@ -136,13 +152,15 @@ static int file_publish(const char *path, const void *data, size_t length,
 	ret = file_write_all(fd, data, length);
 	if (!ret && (fchmod(fd, mode) < 0 || fsync(fd) < 0))
 		ret = -errno;
-	if (!ret && replace && rename(temporary, path) < 0)
+	if (!ret && !replace)
+		ret = file_rename_new(temporary, path);
+	else if (!ret && rename(temporary, path) < 0)
 		ret = -errno;
-	if (!ret && !replace && link(temporary, path) < 0)
-		ret = -errno;
-	if (ret || !replace)
+	if (ret) {
 		unlink(temporary);
-	return ret ? ret : file_sync_parent(path);
+		return ret;
+	}
+	return file_sync_parent(path);
 }
 
 int file_replace(const char *path, const void *data, size_t length, mode_t mode)
@@ -155,23 +173,35 @@ int file_create(const char *path, const void *data, size_t length, mode_t mode)
 	return file_publish(path, data, length, mode, false);
 }
 
+static int file_make_folder(const char *path, mode_t mode)
+{
+	if (mkdir(path, mode) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	/* A durable file in a folder that a crash takes away would be none. */
+	return file_sync_parent(path);
+}
+
 int file_make_folders(const char *path, mode_t mode)
 {
 	CLEANUP_FREE char *copy = strdup(path);
 	struct stat st;
+	int ret = 0;
 
 	if (!copy)
 		return -ENOMEM;
-	for (char *at = copy + 1; *at; at++) {
+	if (!*copy)
+		return -ENOENT;
+	for (char *at = copy + 1; !ret && *at; at++) {
 		if (*at != '/')
 			continue;
 		*at = '\0';
-		if (mkdir(copy, mode) < 0 && errno != EEXIST)
-			return -errno;
+		ret = file_make_folder(copy, mode);
 		*at = '/';
 	}
-	if (mkdir(copy, mode) < 0 && errno != EEXIST)
-		return -errno;
+	if (!ret)
+		ret = file_make_folder(copy, mode);
+	if (ret)
+		return ret;
 	if (stat(copy, &st) < 0)
 		return -errno;
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;

@@ -26,14 +26,20 @@ int file_read(const char *path, size_t limit_bytes, char **data, size_t *length)
 /*
  * Replaces `path` atomically and durably: temporary file beside it, fsync,
  * rename, fsync of the folder. Killed anywhere, the old or the new content is
- * there. `mode` as in open(2).
+ * there, and perhaps a temporary file PATH.XXXXXX. On failure no temporary file
+ * is left; only when the last step (the folder's fsync) failed the new content is
+ * there, but may not outlast a crash. The file gets exactly `mode`, whatever the
+ * umask; until it is whole nobody else can read it.
  */
 int file_replace(const char *path, const void *data, size_t length, mode_t mode);
 
-/* The same, but -EEXIST when `path` exists already (link(2), not rename). */
+/* The same, but -EEXIST when `path` exists already: of two at once one wins. */
 int file_create(const char *path, const void *data, size_t length, mode_t mode);
 
-/* mkdir -p with `mode`, then nothing if it is there; -ENOTDIR if it is no folder. */
+/*
+ * mkdir -p, durably, with `mode` (less the umask) for every folder it makes;
+ * nothing if it is there; -ENOTDIR if something in the way is no folder.
+ */
 int file_make_folders(const char *path, mode_t mode);
 
 /* fsync of the folder that holds `path`, so that a rename or unlink in it lasts. */

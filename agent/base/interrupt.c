@@ -9,22 +9,32 @@
 
 static atomic_int interrupt_signal;
 
+/*
+ * A second signal, of whichever kind, takes the default action as soon as this
+ * returns, so that a clean-up that hangs can be ended.
+ */
 static void interrupt_handler(int number)
 {
-	atomic_store(&interrupt_signal, number);
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&interrupt_signal, &none, number))
+		return;
+	signal(number, SIG_DFL);
+	raise(number);
 }
 
 void interrupt_install(void)
 {
-	struct sigaction action;
+	struct sigaction action, old;
 
+	/* No SA_RESTART: what blocks must return, so that the flag is seen. */
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = interrupt_handler;
-	/* A second signal takes the default action: a hung clean-up can be ended. */
-	action.sa_flags = (int)SA_RESETHAND;
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	/* Under nohup the terminal's end is none of our business. */
+	if (sigaction(SIGHUP, NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
 

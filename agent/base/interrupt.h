@@ -10,7 +10,10 @@
 
 struct error;
 
-/* Installs the handlers (once, from main). A second signal ends the process. */
+/*
+ * Installs the handlers (once, from main). A second signal, of any of the three,
+ * ends the process. SIGHUP stays ignored under nohup; SIGPIPE becomes EPIPE.
+ */
 void interrupt_install(void);
 
 /* Any thread. */

@@ -7,8 +7,12 @@
 
 int uuid_new(struct uuid *uuid)
 {
-	ssize_t n = getrandom(uuid->b, sizeof(uuid->b), 0);
+	ssize_t n;
 
+	/* Only before the kernel's pool is ready can a signal interrupt it. */
+	do {
+		n = getrandom(uuid->b, sizeof(uuid->b), 0);
+	} while (n < 0 && errno == EINTR);
 	if (n != (ssize_t)sizeof(uuid->b))
 		return n < 0 ? -errno : -EIO;
 	uuid->b[6] = (uint8_t)((uuid->b[6] & 0x0f) | 0x40);
