@@ -132,8 +132,8 @@ struct slot *queue_take_work(struct queue *queue)
 }
 
 /*
- * Slots are taken and freed in frame order, so the numbers under way span less
- * than slot_count: no two share a place. The writer empties a place again.
+ * Slots are taken and freed in frame order, so the numbers under way span at most
+ * slot_count: no two share a place. The writer empties a place again.
  */
 static struct slot **queue_ring(struct queue *queue, uint64_t number)
 {
@@ -175,7 +175,8 @@ void queue_put_packed(struct queue *queue, struct slot *slot)
 	*queue_ring(queue, slot->plan.number) = slot;
 	while (!ret && queue->next_place < queue->frames) {
 		slot = *queue_ring(queue, queue->next_place);
-		if (!slot)
+		/* The place may still be held by the frame slot_count before. */
+		if (!slot || slot->state != SLOT_PACKED)
 			break;
 		queue->next_place++;
 		ret = queue_place_locked(queue, slot);
