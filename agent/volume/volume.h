@@ -70,7 +70,8 @@ enum cow_kind { COW_RAM, COW_FILE, COW_DEVICE };
 struct cow_options {
 	enum cow_kind kind;
 	char path[PATH_MAX];	/* COW_FILE: a folder on another volume; COW_DEVICE */
-	uint64_t bytes;		/* 0: 256 MiB, or the whole device */
+	uint64_t bytes;		/* 0: 256 MiB, or the whole device; RAM and FILE
+				 * are never made larger than the volume */
 };
 
 /* One volume of a boundary. Filled by the caller; the rest by boundary_open. */
@@ -91,16 +92,21 @@ struct boundary_volume {
 	struct bitmap read_set;		/* tracked: what to read; owned, _close frees */
 	struct tracker_ledger before;	/* just before the switch: kernel, then traced */
 	struct tracker_ledger base;	/* the next ledger base: traced before the
-					 * switch, kernel after it */
-	uint64_t time_ns;		/* CLOCK_REALTIME of the switch */
+					 * switch, kernel after it. What was traced
+					 * between the two is slack in which as many
+					 * missed sectors could hide: while a volume
+					 * stays trusted, its older base is exacter */
+	uint64_t time_ns;		/* CLOCK_REALTIME just before the switch: all
+					 * writes that ended earlier are in the point */
 	bool frozen_fs;			/* a file system was mounted, the kernel froze it */
 };
 
 struct boundary_options {
 	/* Called after the switch, before boundary_open returns, for each volume:
 	 * makes volume->read_set durable. The tracker's retired bitmap is dropped
-	 * only after it returned 0. NULL: the retired bitmap is kept until
-	 * boundary_commit. */
+	 * only after it returned 0. NULL: the retired bitmap is kept, and the
+	 * next boundary's read set has its marks too; the caller may drop it with
+	 * tracker_drop_retired. */
 	int (*save)(void *context, const struct boundary_volume *volume,
 		    struct error *err);
 	void *context;
@@ -112,6 +118,16 @@ struct boundary;
  * The boundary protocol of DESIGN §3 for one volume or a group. On success every
  * volume has its read_path and, if tracked, its read_set; the point in time is
  * one instant for all. On failure everything is as before, and no mark is lost.
+ *
+ * The caller holds every volume's lock: helper devices of these volumes that
+ * exist already are taken for a dead run's and removed first. `volumes` and what
+ * they point to must stay until boundary_close. `tracker` may be NULL when no
+ * volume is tracked. read_path is to be read with O_DIRECT.
+ *
+ * Provider dm takes volumes made of the targets linear, striped, unstriped,
+ * crypt, thin, zero, error, delay and flakey; others keep state that a second
+ * instance would damage (-ENOTSUP). While it is open, discards on the volume fail
+ * with EOPNOTSUPP, as on any snapshot origin.
  */
 int boundary_open(struct tracker *tracker, struct boundary_volume *volumes,
 		  size_t count, const struct boundary_options *options,
@@ -128,14 +144,18 @@ int boundary_check(struct boundary *boundary, struct error *err);
 int boundary_fill(struct boundary *boundary, unsigned *percent,
 		  struct error *err);
 
-/* Puts the volumes' own tables back, removes every helper device, frees all. */
+/*
+ * Puts the volumes' own tables back, removes every helper device, frees all, also
+ * when it fails: then the rest is boundary_recover's. NULL is fine. Nothing may
+ * have read_path open any more (it waits 5 s for that).
+ */
 int boundary_close(struct boundary *boundary, struct error *err);
 
 /*
  * Removes what dead runs left: devices with our uuid prefix, their loop devices
  * and COW files; a volume that still runs on a snapshot-origin of ours gets its
  * own table back; one left suspended is resumed. Only runs whose volume lock is
- * free are touched. `removed` counts devices. Safe at any time.
+ * free are touched (boundary_open cleans up behind its own volumes). `removed` counts devices. Safe at any time.
  */
 int boundary_recover(const char *state_folder, unsigned *removed,
 		     struct error *err);
@@ -185,7 +205,9 @@ int volume_lock(const char *state_folder, const char *name, const char *verb,
  * The pending file: marks between rotation and commit, <state>/volumes/<name>/
  * pending (docs/format.md "Pending file": header, bits, SHA-256). `load` gives
  * -ENOENT when there is none; a damaged one is -EBADMSG (the caller then makes
- * the volume untrusted).
+ * the volume untrusted), and so is one of another granularity. A zeroed `bitmap`
+ * is made as large as the file says (bitmap_fini); one with bits must have as
+ * many as the file, and the marks are OR-ed into it.
  */
 int pending_save(const char *state_folder, const char *name,
 		 uint32_t granularity_bytes, const struct bitmap *bitmap,

@@ -1,0 +1,157 @@
+/* What a block device is right now, and how it is found again. */
+#include "agent/base/cleanup.h"
+#include "agent/volume/dm.h"
+#include "agent/volume/sysfs.h"
+#include "agent/volume/usage.h"
+#include "agent/volume/volume.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Partitions keep some attributes with their disk. */
+static int device_disk_u64(const struct device_facts *facts, const char *attribute,
+			   uint64_t *value)
+{
+	return sysfs_u64(facts->disk ? facts->disk : facts->device, attribute, value);
+}
+
+static int device_sizes(struct device_facts *facts)
+{
+	uint64_t sectors, read_only, block = 512;
+	int ret = sysfs_u64(facts->device, "size", &sectors);
+
+	if (!ret)
+		ret = sysfs_u64(facts->device, "ro", &read_only);
+	if (!ret && facts->disk)
+		ret = sysfs_u64(facts->device, "start", &facts->start_sector);
+	if (ret)
+		return ret;
+	if (sectors > UINT64_MAX / 512)
+		return -EOVERFLOW;
+	/* Kernels before 5.15 number no instances: 0 then. */
+	device_disk_u64(facts, "diskseq", &facts->diskseq);
+	device_disk_u64(facts, "queue/logical_block_size", &block);
+	facts->bytes = sectors * 512;
+	facts->read_only = read_only != 0;
+	facts->logical_block_bytes = (uint32_t)block;
+	return 0;
+}
+
+static int device_dm(struct device_facts *facts, struct error *err)
+{
+	if (sysfs_text(facts->device, "dm/name", facts->dm_name,
+		       sizeof(facts->dm_name)))
+		return 0;
+	facts->is_dm = true;
+	sysfs_text(facts->device, "dm/uuid", facts->dm_uuid, sizeof(facts->dm_uuid));
+	return dmdev_targets(facts->device, facts->dm_targets,
+			     sizeof(facts->dm_targets), err);
+}
+
+int device_facts(const char *path, struct device_facts *facts, struct error *err)
+{
+	char where[512];
+	struct stat st;
+	int ret;
+
+	memset(facts, 0, sizeof(*facts));
+	if (strlen(path) >= sizeof(facts->path))
+		return error_set(err, -ENAMETOOLONG, "the device path is too long");
+	if (stat(path, &st) < 0)
+		return error_set(err, -errno, "cannot look at device %s: %s", path,
+				 error_text(errno));
+	if (!S_ISBLK(st.st_mode))
+		return error_set(err, -ENOTBLK, "%s is not a block device", path);
+	strcpy(facts->path, path);
+	facts->device = tracker_device(st.st_rdev);
+	facts->disk = sysfs_disk(facts->device);
+	ret = device_sizes(facts);
+	if (ret)
+		return error_set(err, ret, "cannot read the facts of device %s from /sys: %s",
+				 path, error_text(ret));
+	ret = usage_find(facts->device, where, sizeof(where), &facts->mounted_rw);
+	if (ret)
+		return error_set(err, ret, "cannot find out who uses %s: %s", path,
+				 error_text(ret));
+	return device_dm(facts, err);
+}
+
+/* The node of a dm device: /dev/mapper/NAME when that is it, else /dev/dm-N. */
+static int device_dm_path(uint32_t device, char *path, size_t room)
+{
+	char name[256];
+	struct stat st;
+
+	if (!sysfs_text(device, "dm/name", name, sizeof(name))) {
+		snprintf(path, room, "/dev/mapper/%s", name);
+		if (stat(path, &st) == 0 && S_ISBLK(st.st_mode) &&
+		    st.st_rdev == device_rdev(device))
+			return 0;
+	}
+	snprintf(path, room, "/dev/dm-%u", DEVICE_MINOR(device));
+	if (stat(path, &st) < 0)
+		return -errno;
+	return st.st_rdev == device_rdev(device) ? 0 : -ENODEV;
+}
+
+/* The dm device that has this uuid now. */
+static int device_by_uuid(const char *dm_uuid, char *path, size_t room)
+{
+	char attribute[PATH_MAX], text[256];
+	struct dirent *entry;
+	int ret = -ENODEV;
+	DIR *listing = opendir("/sys/block");
+
+	if (!listing)
+		return -errno;
+	while (ret == -ENODEV && (entry = readdir(listing))) {
+		unsigned major_number, minor_number;
+		CLEANUP_FCLOSE FILE *file = NULL;
+
+		if (strncmp(entry->d_name, "dm-", 3))
+			continue;
+		snprintf(attribute, sizeof(attribute), "/sys/block/%s/dev",
+			 entry->d_name);
+		file = fopen(attribute, "re");
+		if (!file || fscanf(file, "%u:%u", &major_number, &minor_number) != 2)
+			continue;
+		if (!sysfs_text(major_number << 20 | minor_number, "dm/uuid", text,
+				sizeof(text)) && strcmp(text, dm_uuid) == 0)
+			ret = device_dm_path(major_number << 20 | minor_number,
+					     path, room);
+	}
+	closedir(listing);
+	return ret;
+}
+
+int device_find(const char *path, const char *dm_uuid,
+		struct device_facts *facts, struct error *err)
+{
+	struct error ignored = ERROR_INIT;
+	char found[PATH_MAX];
+	int ret;
+
+	if (!dm_uuid || !dm_uuid[0])
+		return device_facts(path, facts, err);
+	/* The usual case: it is where it was. */
+	if (path && path[0] && !device_facts(path, facts, &ignored) &&
+	    strcmp(facts->dm_uuid, dm_uuid) == 0)
+		return 0;
+	ret = device_by_uuid(dm_uuid, found, sizeof(found));
+	if (!ret)
+		return device_facts(found, facts, err);
+	if (ret != -ENODEV)
+		return error_set(err, ret, "cannot search the device-mapper devices for uuid %s: %s",
+				 dm_uuid, error_text(ret));
+	if (ignored.code || !path || !path[0])
+		return error_set(err, -ENODEV, "no device has the volume's device-mapper uuid %s, and nothing stands at %s; activate it, or attach it anew",
+				 dm_uuid, path && path[0] ? path : "its path");
+	return error_set(err, -ENODEV, "no device has the volume's device-mapper uuid %s; at %s stands another one (%s%s)",
+			 dm_uuid, path,
+			 facts->dm_uuid[0] ? "uuid " : "without a device-mapper uuid",
+			 facts->dm_uuid);
+}

@@ -1,0 +1,94 @@
+/*
+ * Thin wrappers around libdevmapper: one call, one ioctl or two, errors told in
+ * words. Devices are named by kernel dev_t (major << 20 | minor). What
+ * libdevmapper would print ends up in the struct error instead.
+ * Private to agent/volume; one thread at a time.
+ *
+ * Tables may hold a dm-crypt key: they are asked for with the secure-data flag,
+ * kept in struct dmtable only, wiped by dmtable_fini and never put in a message.
+ */
+#ifndef CLAWBACK_VOLUME_DM_H
+#define CLAWBACK_VOLUME_DM_H
+
+#include "agent/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct dmtable_line {
+	uint64_t start_sector, sectors;
+	char *type, *parameters;	/* owned */
+};
+
+struct dmtable {
+	struct dmtable_line *lines;
+	size_t count;
+};
+
+void dmtable_fini(struct dmtable *table);	/* wipes; zeroed is fine */
+int dmtable_append(struct dmtable *table, uint64_t start_sector, uint64_t sectors,
+		   const char *type, const char *parameters);
+uint64_t dmtable_sectors(const struct dmtable *table);
+/* Is it the single line `type parameters`? */
+bool dmtable_is(const struct dmtable *table, const char *type,
+		const char *parameters);
+
+struct dmdev_info {
+	uint32_t device;
+	char name[128], uuid[130];
+	bool suspended, live, inactive, read_only;
+	int open_count;
+};
+
+/* -ENODEV when there is no such dm device. */
+int dmdev_info(uint32_t device, struct dmdev_info *info, struct error *err);
+int dmdev_info_name(const char *name, struct dmdev_info *info, struct error *err);
+
+/* The live or the inactive table; no lines when there is none. */
+int dmdev_table(uint32_t device, bool inactive, struct dmtable *table,
+		struct error *err);
+
+/* Types of the live table's targets, each once, "linear,striped"; "" if none. */
+int dmdev_targets(uint32_t device, char *types, size_t room, struct error *err);
+
+/* The status line of a device with a single target. */
+int dmdev_status(uint32_t device, char *status, size_t room, struct error *err);
+
+/*
+ * A helper device of ours: created, loaded and resumed, kept from blkid, LVM and
+ * automounters by its udev flags. Nothing is left when it fails.
+ */
+int dmdev_create(const char *name, const char *uuid, const struct dmtable *table,
+		 bool read_only, uint32_t *device, struct error *err);
+/* Waits, bounded, while it is busy. A device that is gone is success. */
+int dmdev_remove(const char *name, struct error *err);
+
+/* The inactive slot: fill it, empty it. */
+int dmdev_load(uint32_t device, const struct dmtable *table, bool read_only,
+	       struct error *err);
+int dmdev_clear(uint32_t device, struct error *err);
+
+/*
+ * Suspends (freezing a mounted file system, draining I/O) and resumes; resume
+ * first puts the inactive table in place, suspending around that by itself. Made
+ * for devices that are not ours: udev is told nothing that hides them. A resumed
+ * device's udev event is waited for with dmdev_wait(*cookie), bounded, whenever
+ * it suits; 0 means that there is nothing to wait for.
+ */
+int dmdev_suspend(uint32_t device, struct error *err);
+int dmdev_resume(uint32_t device, uint32_t *cookie, struct error *err);
+void dmdev_wait(uint32_t cookie);
+
+/* Every dm device there is now, until `visit` returns non-zero. */
+int dmdev_each(int (*visit)(const char *name, uint32_t device, void *context),
+	       void *context, struct error *err);
+
+/* The node that read_path names, checked to be this device. */
+int dmdev_node(const char *name, uint32_t device, char *path, size_t room,
+	       struct error *err);
+
+/* Gives libdevmapper's descriptor and caches back. */
+void dmdev_release(void);
+
+#endif

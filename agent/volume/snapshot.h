@@ -1,0 +1,73 @@
+/*
+ * How one volume of a boundary is held still: the two providers, and what
+ * recover shares with them. Private to agent/volume.
+ */
+#ifndef CLAWBACK_VOLUME_SNAPSHOT_H
+#define CLAWBACK_VOLUME_SNAPSHOT_H
+
+#include "agent/volume/volume.h"
+
+struct snapshot_provider_ops;
+
+/* One volume of an open boundary. */
+struct snapshot {
+	const struct snapshot_provider_ops *ops;
+	struct boundary_volume *volume;
+	struct tracker *tracker;		/* NULL when nothing is tracked */
+	const struct boundary_volume *volumes;	/* the whole boundary */
+	size_t count;
+
+	/* dm */
+	char real_name[128], snap_name[128];
+	uint32_t real_device, snap_device;
+	uint32_t cookie;			/* of V's resume, to be waited for */
+
+	/* none: counters when it had come to rest */
+	struct tracker_ledger quiet;
+};
+
+struct snapshot_provider_ops {
+	enum snapshot_provider provider;
+	/* Everything that can be done before the instant. On failure the caller
+	 * calls release. */
+	int (*prepare)(struct snapshot *snapshot, struct error *err);
+	/* The instant was taken: makes sure of it, and fills read_path. */
+	int (*switched)(struct snapshot *snapshot, struct error *err);
+	int (*check)(struct snapshot *snapshot, struct error *err);
+	int (*fill)(struct snapshot *snapshot, unsigned *percent,
+		    struct error *err);
+	/* Undoes whatever was done, as far as it got; may be called again. */
+	int (*release)(struct snapshot *snapshot, struct error *err);
+};
+
+extern const struct snapshot_provider_ops snapshot_dm_ops;
+extern const struct snapshot_provider_ops snapshot_none_ops;
+
+/* Helper devices of one volume that exist now. */
+struct leftovers {
+	struct uuid id;
+	char name[VOLUME_NAME_MAX + 1];		/* the volume's, "" if unclear */
+	char real[128], snap[128], cow[128];	/* device names, "" if absent */
+	uint32_t real_device;
+};
+
+/* Names and uuids of helper devices; `kind` is "real", "snap" or "cow". */
+void leftovers_device_name(const char *volume, const char *kind, char name[static 128]);
+void leftovers_device_uuid(const struct uuid *id, const char *kind,
+			   char uuid[static 130]);
+
+/*
+ * Gives every volume that runs on these helpers, or has them in its inactive
+ * slot, its own table back and removes them and the tracker's alias. Stops at
+ * the first thing that fails; running it again goes on from there. Adds to
+ * `removed`. The caller holds the volume's lock.
+ */
+int leftovers_remove(const struct leftovers *left, struct tracker *tracker,
+		     unsigned *removed, struct error *err);
+/* The same for whatever exists of volume `id`. */
+int leftovers_remove_of(const struct uuid *id, struct tracker *tracker,
+			unsigned *removed, struct error *err);
+
+bool volume_name_valid(const char *name);
+
+#endif
