@@ -186,6 +186,11 @@ static void test_refuses_frames(void **state)
 	assert_int_equal(decode_frame("8000" "01"), -EBADMSG);
 	assert_int_equal(decode_frame("00" "ffffffffffffffffff02"), -EBADMSG);
 	assert_int_equal(decode_frame("00" "ffffffffffffffffffff01"), -EBADMSG);
+	/* an offset of 2^64, and one of eleven bytes */
+	assert_int_equal(decode_frame("02" "02" "00" "00" "80808080808080808002" "01"),
+			 -EBADMSG);
+	assert_int_equal(decode_frame("02" "02" "00" "00" "8080808080808080808001" "01"),
+			 -EBADMSG);
 	assert_int_equal(decode_frame("00" "81"), -EBADMSG);	/* cut off */
 	assert_int_equal(decode_frame("0001" "00"), -EBADMSG);	/* left over */
 	assert_int_equal(decode_frame("0001" "0001"), -EBADMSG);
@@ -246,6 +251,7 @@ static void test_refuses_entries(void **state)
 	assert_int_equal(decode_delta(0, "0001"), -EBADMSG);
 }
 
+/* The golden map with one byte changed; at its end, with one byte more. */
 static int decode_patched(size_t offset, uint8_t value)
 {
 	uint8_t data[200];
@@ -254,6 +260,7 @@ static int decode_patched(size_t offset, uint8_t value)
 	int ret;
 
 	data[offset] = value;
+	length += offset == length;
 	ret = map_decode(data, length, &map);
 	if (!ret)
 		map_fini(&map);
@@ -287,6 +294,7 @@ static void test_refuses_headers(void **state)
 	assert_int_equal(decode_patched(47, 255), -EBADMSG);
 	assert_int_equal(decode_patched(48, 0x14), -EBADMSG);	/* entry bytes */
 	assert_int_equal(decode_patched(55, 255), -EBADMSG);
+	assert_int_equal(decode_patched(strlen(golden_hex) / 2, 0), -EBADMSG);
 	assert_int_equal(map_decode((const uint8_t *)"", 0, &map), -EBADMSG);
 }
 
