@@ -29,39 +29,44 @@ static void sleep_ns(uint64_t ns)
 }
 
 /*
- * Waits until reading goes on within the rate. What was not used while the rest
- * of the pipeline held us back may be caught up for a tenth of a second only.
+ * Whether the rate allows to read on, now or after waiting. What was not used while
+ * the rest of the pipeline held us back may be caught up for a tenth of a second
+ * only.
  */
-static void reader_pace(struct reader *reader, uint64_t bytes)
+static bool reader_pace(struct reader *reader, bool wait)
 {
-	uint64_t rate = reader->job->options.read_bytes_per_second;
 	uint64_t now;
 
-	if (!rate)
-		return;
+	if (!reader->job->options.read_bytes_per_second)
+		return true;
 	now = clock_ns();
 	if (reader->pace_ns + PACE_BURST_NS < now)
 		reader->pace_ns = now - PACE_BURST_NS;
-	while (now < reader->pace_ns && !queue_failed(reader->queue)) {
+	while (wait && now < reader->pace_ns && !queue_failed(reader->queue)) {
 		uint64_t left = reader->pace_ns - now;
 
 		sleep_ns(left < PACE_SLICE_NS ? left : PACE_SLICE_NS);
 		now = clock_ns();
 	}
-	reader->pace_ns += (uint64_t)((double)bytes * 1e9 / (double)rate);
+	return now >= reader->pace_ns;
 }
 
 bool reader_next(struct reader *reader, bool wait, struct slot **slot)
 {
+	uint64_t rate = reader->job->options.read_bytes_per_second;
+
 	*slot = NULL;
-	if (reader_planned(reader))
+	if (reader->plan.index == reader->plan.extents->count ||
+	    !reader_pace(reader, wait))
 		return false;
 	*slot = queue_take_free(reader->queue, wait);
 	if (!*slot)
 		return false;
 	plan_next(&reader->plan, &(*slot)->plan);
 	(*slot)->reads_left = (*slot)->plan.read_count;
-	reader_pace(reader, (uint64_t)(*slot)->plan.blocks * BLOCK_BYTES);
+	if (rate)
+		reader->pace_ns += (uint64_t)((double)(*slot)->plan.blocks *
+					      BLOCK_BYTES * 1e9 / (double)rate);
 	return true;
 }
 

@@ -44,15 +44,10 @@ struct read_request {
 };
 
 /*
- * A slot with the next frame of the plan, when the read rate allows. False with
- * *slot NULL: the plan is at its end, none is free (!wait), or the run failed;
- * reader_planned() tells the first.
+ * A slot with the next frame of the plan. False with *slot NULL: the plan is at its
+ * end, or the run failed; or, if !wait, none is free or the read rate forbids.
  */
 bool reader_next(struct reader *reader, bool wait, struct slot **slot);
-static inline bool reader_planned(const struct reader *reader)
-{
-	return reader->plan.index == reader->plan.extents->count;
-}
 
 /* Starts read number `index` of the slot's plan. */
 void read_request_start(struct reader *reader, struct slot *slot, uint32_t index,

@@ -1,0 +1,478 @@
+/*
+ * Runs that fail: the first error comes out with its place, nothing is left
+ * running, open or half stored, and the result stays untouched. And ways of
+ * reading that a good day does not show: short reads, no io_uring.
+ */
+#include "agent/base/interrupt.h"
+#include "agent/pipeline/reader.h"
+#include "tests/unit/pipeline_lab.h"
+
+#include <dirent.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static unsigned open_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+/* The kernel's own threads behind a ring may take a moment to go. */
+static void threads_back_to(unsigned before)
+{
+	for (int i = 0; i < 200 && lab_threads() != before; i++)
+		usleep(10000);
+	assert_int_equal(lab_threads(), before);
+}
+
+static void run_fails(const struct pipeline_job *job, int code, const char *text)
+{
+	struct pipeline_result result, untouched;
+	struct error err = ERROR_INIT;
+	unsigned threads = lab_threads(), files = open_files();
+
+	memset(&result, 0x5a, sizeof(result));
+	memset(&untouched, 0x5a, sizeof(untouched));
+	assert_int_equal(code, pipeline_run(job, &result, &err));
+	assert_int_equal(code, err.code);
+	if (!strstr(err.message, text))
+		fail_msg("\"%s\" does not say \"%s\"", err.message, text);
+	assert_memory_equal(&result, &untouched, sizeof(result));
+	threads_back_to(threads);
+	assert_int_equal(files, open_files());
+}
+
+static void lab_prepare(struct lab *lab, const char *name, uint64_t bytes)
+{
+	struct random_state random = random_start(name);
+
+	lab_volume(lab, &random, bytes);
+	lab_extents_all(lab);
+}
+
+/* ---- the volume ----------------------------------------------------------- */
+
+static void test_truncated(void **state)
+{
+	struct lab *lab = *state;
+	struct pipeline_job job;
+	char path[128];
+
+	lab_prepare(lab, "pipeline_failure truncated", 9 << 20);
+	lab_path(lab, "volume", path);
+	job = lab_job(lab, MAP_FULL);
+	job.options.queue_depth = 1;	/* so that the first failure is certain */
+	assert_int_equal(0, truncate(path, (6 << 20) + 4096 * 3));
+	run_fails(&job, -ENODATA, "at byte 6303744");
+	assert_int_equal(0, truncate(path, (6 << 20) + 4096 * 3 + 700));
+	run_fails(&job, -ENODATA, "at byte 6303744");
+	job.options.queue_depth = 32;
+	run_fails(&job, -ENODATA, "has it shrunk");
+}
+
+/* Page zero of our own memory is not mapped: reading there is an I/O error. */
+static void test_io_error(void **state)
+{
+	struct lab *lab = *state;
+	struct pipeline_job job;
+
+	lab_prepare(lab, "pipeline_failure io error", 1 << 20);
+	close(lab->fd);
+	lab->fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	assert_true(lab->fd >= 0);
+	extent_list_fini(&lab->extents);
+	extent_list_append(&lab->extents, 7, 2);
+	job = lab_job(lab, MAP_DELTA);
+	run_fails(&job, -EIO, "at byte 28672 (8192 bytes)");
+}
+
+static void test_bad_jobs(void **state)
+{
+	struct lab *lab = *state;
+	struct pipeline_job job;
+
+	lab_prepare(lab, "pipeline_failure bad jobs", 1 << 20);
+	job = lab_job(lab, MAP_FULL);
+	job.volume_bytes = 255 * BLOCK_BYTES;
+	run_fails(&job, -ERANGE, "the volume has 255");
+	job = lab_job(lab, MAP_FULL);
+	job.volume_bytes = UINT64_MAX;
+	run_fails(&job, -EFBIG, "too large");
+	job = lab_job(lab, MAP_FULL);
+	job.fd = open(lab->folder, O_RDONLY | O_CLOEXEC);
+	run_fails(&job, -EISDIR, "at byte 0");
+	close(job.fd);
+}
+
+/* ---- the store ------------------------------------------------------------ */
+
+static void store_remove(const struct lab *lab)
+{
+	char path[128];
+
+	lab_path(lab, "store", path);
+	nftw(path, lab_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static unsigned objects_left;
+
+static int count_object(const char *path, const struct stat *st, int type,
+			struct FTW *ftw)
+{
+	(void)path;
+	(void)st;
+	(void)ftw;
+	objects_left += type == FTW_F;
+	return 0;
+}
+
+static void count_objects(const struct lab *lab)
+{
+	char path[128];
+
+	lab_path(lab, "store", path);
+	objects_left = 0;
+	nftw(path, count_object, 16, FTW_PHYS);
+}
+
+static void test_store_gone(void **state)
+{
+	struct lab *lab = *state;
+	struct pipeline_job job;
+
+	lab_prepare(lab, "pipeline_failure store gone", 9 << 20);
+	store_remove(lab);
+	job = lab_job(lab, MAP_FULL);
+	run_fails(&job, -ENOENT, LAB_PREFIX "000000");
+}
+
+static void remove_on_report(void *context, uint64_t done, uint64_t total,
+			     uint64_t stored)
+{
+	(void)done;
+	(void)total;
+	if (stored)
+		store_remove(context);
+}
+
+/* The folder goes while segments are being written. */
+static void test_store_goes(void **state)
+{
+	struct lab *lab = *state;
+	struct pipeline_job job;
+
+	lab_prepare(lab, "pipeline_failure store goes", 24 << 20);
+	job = lab_job(lab, MAP_FULL);
+	job.options.inline_bytes = 1;
+	job.options.segment_bytes = 1 << 20;
+	job.progress.report = remove_on_report;
+	job.progress.context = lab;
+	run_fails(&job, -ENOENT, LAB_PREFIX);
+}
+
+/* A write that fails in the middle of a segment: the file may not grow more. */
+static void test_store_full(void **state)
+{
+	struct lab *lab = *state;
+	struct rlimit before, limit;
+	struct pipeline_job job;
+
+	lab_prepare(lab, "pipeline_failure store full", 32 << 20);
+	job = lab_job(lab, MAP_FULL);
+	job.options.workers = 3;
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(0, getrlimit(RLIMIT_FSIZE, &before));
+	limit = before;
+	limit.rlim_cur = 3 << 20;
+	assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &limit));
+	run_fails(&job, -EFBIG, LAB_PREFIX "000000");
+	assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &before));
+	signal(SIGXFSZ, SIG_DFL);
+	count_objects(lab);
+	assert_int_equal(objects_left, 0);
+}
+
+/* ---- callbacks ------------------------------------------------------------ */
+
+static int refuse(void *context, struct error *err)
+{
+	(void)context;
+	return error_set(err, -EBUSY, "the snapshot overflowed");
+}
+
+static void test_read_done_refuses(void **state)
+{
+	struct lab *lab = *state;
+	struct pipeline_job job;
+
+	lab_prepare(lab, "pipeline_failure read_done", 3 << 20);
+	job = lab_job(lab, MAP_FULL);
+	job.progress.read_done = refuse;
+	run_fails(&job, -EBUSY, "the snapshot overflowed");
+	extent_list_fini(&lab->extents);
+	run_fails(&job, -EBUSY, "the snapshot overflowed");
+}
+
+static void stop_on_report(void *context, uint64_t done, uint64_t total,
+			   uint64_t stored)
+{
+	(void)context;
+	(void)done;
+	(void)total;
+	(void)stored;
+	raise(SIGTERM);
+}
+
+/* In a child, as an interrupt is for good. */
+static int interrupted_child(struct lab *lab)
+{
+	struct pipeline_job job = lab_job(lab, MAP_FULL);
+	struct pipeline_result result;
+	struct error err = ERROR_INIT;
+
+	unsigned threads;
+
+	lab_thread_start();
+	threads = lab_threads();
+	interrupt_install();
+	job.progress.report = stop_on_report;
+	job.options.inline_bytes = 1;
+	job.options.read_bytes_per_second = 2 << 20;
+	if (pipeline_run(&job, &result, &err) != -EINTR)
+		return 2;
+	if (err.exit != EXIT_INTERRUPTED)
+		return 3;
+	for (int i = 0; i < 200 && lab_threads() != threads; i++)
+		usleep(10000);
+	if (lab_threads() != threads)
+		return 4;
+	count_objects(lab);
+	return objects_left ? 5 : 0;
+}
+
+static void test_interrupt(void **state)
+{
+	struct lab *lab = *state;
+	int status;
+	pid_t pid;
+
+	lab_prepare(lab, "pipeline_failure interrupt", 8 << 20);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		alarm(20);
+		_exit(interrupted_child(lab));
+	}
+	assert_int_equal(pid, waitpid(pid, &status, 0));
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* ---- without io_uring, or without its registered buffers ------------------- */
+
+struct refused_call {
+	long number;
+	int code;
+	struct pipeline_job *job;
+	struct pipeline_result *result;
+	int filtered, seen, ret;
+	struct error err;
+};
+
+/* A filter holds for the calling thread and those it starts, no others. */
+static void *run_filtered(void *context)
+{
+	struct refused_call *call = context;
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call->number, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)call->code),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { 4, filter };
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	call->filtered = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+	call->seen = syscall(call->number, 1, NULL, 0, 0) < 0 ? errno : 0;
+	if (!call->filtered)
+		call->ret = pipeline_run(call->job, call->result, &call->err);
+	return NULL;
+}
+
+static void refused_run(struct lab *lab, long number, int code)
+{
+	struct pipeline_job job = lab_job(lab, MAP_DELTA);
+	struct pipeline_result result;
+	struct refused_call call = { number, code, &job, &result, 0, 0, 0, ERROR_INIT };
+	pthread_t thread;
+
+	assert_int_equal(0, pthread_create(&thread, NULL, run_filtered, &call));
+	assert_int_equal(0, pthread_join(thread, NULL));
+	assert_int_equal(0, call.filtered);
+	assert_int_equal(code, call.seen);
+	if (call.ret)
+		fail_msg("%s", call.err.message);
+	lab_check(lab, &job, &result);
+	pipeline_result_fini(&result);
+}
+
+static void test_no_ring(void **state)
+{
+	struct random_state random = random_start("pipeline_failure no ring");
+	struct lab *lab = *state;
+
+	lab_volume(lab, &random, (5 << 20) + 1536);
+	lab_extents(lab, &random, 50, 7);
+	refused_run(lab, SYS_io_uring_setup, EPERM);
+	lab_store_clear(lab);
+	refused_run(lab, SYS_io_uring_setup, ENOSYS);
+	lab_store_clear(lab);
+	refused_run(lab, SYS_io_uring_register, ENOMEM);
+}
+
+/* The pread way meets a truncated volume, too. */
+static void test_no_ring_truncated(void **state)
+{
+	struct lab *lab = *state;
+	struct pipeline_result result;
+	struct pipeline_job job;
+	struct refused_call call = { SYS_io_uring_setup, EPERM, &job, &result, 0, 0, 0,
+				     ERROR_INIT };
+	pthread_t thread;
+	char path[128];
+
+	lab_prepare(lab, "pipeline_failure no ring truncated", 3 << 20);
+	lab_path(lab, "volume", path);
+	assert_int_equal(0, truncate(path, 2 << 20));
+	job = lab_job(lab, MAP_FULL);
+	assert_int_equal(0, pthread_create(&thread, NULL, run_filtered, &call));
+	assert_int_equal(0, pthread_join(thread, NULL));
+	assert_int_equal(0, call.filtered);
+	assert_int_equal(-ENODATA, call.ret);
+	assert_non_null(strstr(call.err.message, "at byte 2097152"));
+}
+
+/* ---- short reads ------------------------------------------------------------ */
+
+/* What a device could answer to one attempt. */
+static int64_t random_answer(struct random_state *random, struct read_request *request,
+			     const uint8_t *image, uint64_t bytes)
+{
+	uint64_t at = request->offset + request->done;
+	uint64_t left = bytes - at;
+	uint64_t n = request->bytes - request->done;
+
+	if (n > left)
+		n = left;
+	switch (random_below(random, 6)) {
+	case 0:
+		return -EINTR;
+	case 1:
+		return -EAGAIN;
+	case 2:
+		break;
+	default:
+		n = 1 + random_below(random, n);
+	}
+	memcpy(request->to + request->done, image + at, n);
+	return (int64_t)n;
+}
+
+static void test_short_reads(void **state)
+{
+	struct random_state random = random_start("pipeline_failure short reads");
+	struct lab *lab = *state;
+	struct slot *slot = calloc(1, sizeof(*slot));
+	struct pool pool;
+
+	assert_non_null(slot);
+	assert_int_equal(0, pool_init(&pool, 1));
+	slot->buffer = &pool.buffers[0];
+	lab_volume(lab, &random, 100 * BLOCK_BYTES + 512);
+	for (int round = 0; round < 500; round++) {
+		struct pipeline_job job = lab_job(lab, MAP_FULL);
+		struct reader reader = { .job = &job };
+		struct read_request request;
+		struct error err = ERROR_INIT;
+		uint64_t first = random_below(&random, 101);
+		uint32_t count = 1 + (uint32_t)random_below(&random, 101 - first);
+		int ret = READ_AGAIN;
+
+		memset(pool.memory, 0xdb, BUFFER_BYTES);
+		slot->plan.reads[0] = (struct span){ first, count, 5 };
+		read_request_start(&reader, slot, 0, &request);
+		while (ret == READ_AGAIN)
+			ret = read_request_advance(&request, random_answer(&random,
+				&request, lab->image, lab->bytes), &err);
+		assert_int_equal(ret, READ_DONE);
+		assert_memory_equal(buffer_data(slot->buffer) + 5 * BLOCK_BYTES,
+				    lab->image + first * BLOCK_BYTES,
+				    (size_t)count * BLOCK_BYTES);
+	}
+	pool_fini(&pool);
+	free(slot);
+}
+
+/* A device that never gets anywhere is given up. */
+static void test_stalls(void **state)
+{
+	struct lab *lab = *state;
+	struct slot *slot = calloc(1, sizeof(*slot));
+	struct buffer buffer = { NULL, 0 };
+	struct random_state random = { 1 };
+	struct pipeline_job job;
+	struct reader reader = { .job = &job };
+	static const int64_t answers[] = { -EAGAIN, -EINTR, 100 };
+
+	assert_non_null(slot);
+	slot->buffer = &buffer;
+	lab_volume(lab, &random, 4 * BLOCK_BYTES);
+	job = lab_job(lab, MAP_FULL);
+	for (size_t i = 0; i < 3; i++) {
+		struct read_request request;
+		struct error err = ERROR_INIT;
+		int ret = READ_AGAIN;
+		int tries = 0;
+
+		slot->plan.reads[0] = (struct span){ 1, 2, 0 };
+		read_request_start(&reader, slot, 0, &request);
+		while (ret == READ_AGAIN && tries++ < 1000)
+			ret = read_request_advance(&request, answers[i], &err);
+		assert_int_equal(ret, answers[i] < 0 ? answers[i] : -ENODATA);
+		assert_non_null(strstr(err.message, "at byte 4096"));
+	}
+	free(slot);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, lab_setup, lab_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_truncated),
+		TEST(test_io_error),
+		TEST(test_bad_jobs),
+		TEST(test_store_gone),
+		TEST(test_store_goes),
+		TEST(test_store_full),
+		TEST(test_read_done_refuses),
+		TEST(test_interrupt),
+		TEST(test_no_ring),
+		TEST(test_no_ring_truncated),
+		TEST(test_short_reads),
+		TEST(test_stalls),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
