@@ -66,7 +66,7 @@ struct frame_aad {
  * An extent is two base-128 numbers of at most 8 and 2 bytes: blocks since the
  * end of the extent before it (since block 0 for the first), number of blocks.
  */
-#define FRAME_BLOCK_LIMIT (UINT64_C(1) << 52)	/* offsets in bytes fit 64 bits */
+#define FRAME_BLOCK_LIMIT (UINT64_C(1) << 51)	/* as maps; offsets in bytes fit off_t */
 #define FRAME_EXTENTS_MAX (MAP_FRAME_BLOCKS_MAX * 10u)
 
 _Static_assert(sizeof(struct segment_header) == SEGMENT_HEADER_BYTES,
