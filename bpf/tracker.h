@@ -25,6 +25,14 @@
 
 struct tracker;
 
+/*
+ * Works on another pin folder (below /sys/fs/bpf, its parent must exist) from
+ * now on; NULL for TRACKER_PIN_FOLDER. For tests and for several independent
+ * trackers on one host; to be called before any handle is opened, from one
+ * thread. The text is copied.
+ */
+void tracker_set_pin_folder(const char *folder);
+
 /* glibc's dev_t (st_rdev) into the kernel's. */
 uint32_t tracker_device(dev_t device);
 
@@ -32,12 +40,18 @@ uint32_t tracker_device(dev_t device);
  * Opens what is pinned; with `create`, loads, attaches and pins when nothing is
  * (mounting bpffs when it is not there). -ENOENT without `create` when nothing
  * is pinned. A pinned program of another TRACKER_ABI_VERSION is -EPROTO: said,
- * never silently replaced. Leaves nothing pinned when it fails half-way.
+ * never silently replaced. Leaves nothing pinned when it fails half-way; what a
+ * killed loader left half-pinned counts as nothing and is cleared by the next
+ * one. Processes wait for one another (30 s at most, then -ETIMEDOUT).
  */
 int tracker_open(bool create, struct tracker **tracker, struct error *err);
 void tracker_close(struct tracker *tracker);	/* NULL is fine; pins stay */
 
-/* Takes everything away: link, program, maps, folder. Every mark is gone. */
+/*
+ * Takes everything away: link, program, maps, folder. Every mark is gone. Nothing
+ * there is success. Handles still open keep only memory; most calls on them then
+ * give -ESTALE.
+ */
 int tracker_remove(struct error *err);
 
 /*
@@ -62,7 +76,10 @@ int tracker_facts(struct tracker *tracker, struct tracker_facts *facts,
 bool tracker_identity_equal(const struct tracker_identity *a,
 			    const struct tracker_identity *b);
 
-/* How a volume is to be tracked. */
+/*
+ * How a volume is to be tracked. A whole disk also collects what is written
+ * through its partitions, and a partition what is written through its disk.
+ */
 struct tracker_volume {
 	uint32_t device;		/* its own dev_t */
 	uint64_t start_sector;		/* 0, or the partition's start on its disk */
@@ -73,14 +90,18 @@ struct tracker_volume {
 
 /*
  * Doubles `block_bytes` (from `wanted`, 0 for 4096) until a bitmap for `sectors`
- * takes at most `limit_bytes` (0 for 64 MiB). A run holds two bitmaps.
+ * takes at most `limit_bytes` (0 for 64 MiB), or it reaches 64 MiB. A run holds
+ * two bitmaps.
  */
 uint32_t tracker_granularity(uint64_t sectors, uint32_t wanted,
 			     uint64_t limit_bytes);
 
 /*
  * Starts collecting into a new, empty bitmap in a free slot and routes the
- * volume's dev_ts to it. -EEXIST when a slot for this dev_t exists already.
+ * volume's dev_ts to it. -EEXIST when a slot for this dev_t exists already,
+ * -EINVAL when the geometry is not the device's (sysfs), -ENODEV when there is no
+ * such device, -EOPNOTSUPP when its writes can pass by the block layer (DAX),
+ * -ENOSPC when slots are used up or TRACKER_TARGETS volumes share the disk.
  */
 int tracker_attach(struct tracker *tracker, const struct tracker_volume *volume,
 		   uint32_t *slot, struct error *err);
@@ -103,7 +124,10 @@ struct tracker_slot {
 int tracker_slot(struct tracker *tracker, uint32_t slot,
 		 struct tracker_slot *info, struct error *err);
 
-/* A second dev_t for the same slot (V-real), and its end. Same geometry as V. */
+/*
+ * A second dev_t for the same slot (V-real), and its end. Same geometry as V.
+ * Adding it again and removing what is not there succeed.
+ */
 int tracker_alias_add(struct tracker *tracker, uint32_t slot, uint32_t device,
 		      struct error *err);
 int tracker_alias_remove(struct tracker *tracker, uint32_t device,
@@ -117,13 +141,16 @@ int tracker_alias_remove(struct tracker *tracker, uint32_t device,
  */
 int tracker_rotate(struct tracker *tracker, uint32_t slot, struct error *err);
 
-/* ORs the retired / the collecting bitmap into `target` (bits = slot's blocks). */
+/*
+ * ORs the retired / the collecting bitmap into `target` (bits = slot's blocks,
+ * else -EINVAL). -ENOENT when no retired bitmap is held.
+ */
 int tracker_read_retired(struct tracker *tracker, uint32_t slot,
 			 struct bitmap *target, struct error *err);
 int tracker_read_current(struct tracker *tracker, uint32_t slot,
 			 struct bitmap *target, struct error *err);
 
-/* Drops the retired bitmap, once its marks are durable elsewhere. */
+/* Drops the retired bitmap, once its marks are durable elsewhere. None is fine. */
 int tracker_drop_retired(struct tracker *tracker, uint32_t slot,
 			 struct error *err);
 
@@ -134,7 +161,9 @@ int tracker_clear_flags(struct tracker *tracker, uint32_t slot,
 /*
  * The ledger of one device: sectors the kernel counts (diskstats fields 7 and
  * 14, /sys/dev/block/M:m/stat) and sectors traced since the route was made. The
- * kernel's are read first. Both are absolute; compare differences.
+ * kernel's are read first. Both are absolute; compare differences. What the
+ * kernel counts for a disk includes its partitions, and so does what is traced.
+ * -ENOENT for a device without a route.
  */
 struct tracker_ledger {
 	uint64_t kernel_write_sectors, kernel_discard_sectors;
