@@ -97,6 +97,8 @@ if [ "${1:-}" != command ]; then
 	case $init in
 	systemd) start_systemd ;;
 	udev) start_udev ;;
+	# libdevmapper otherwise trusts udev to make the nodes, even where none runs.
+	*) export DM_DISABLE_UDEV=1 ;;
 	esac
 fi
 echo started >"${ports[status]}"

@@ -8,6 +8,7 @@
 # stands between "clawback-test: complaints expected" and "clawback-test:
 # complaints over" does not count.
 kernel_complaints() {
-	sed '/clawback-test: complaints expected/,/clawback-test: complaints over/d' "$1" |
+	# KERNEL_LOG_ALL: for the test of this function.
+	sed ${KERNEL_LOG_ALL:+-n -e p -e d} -e '/clawback-test: complaints expected/,/clawback-test: complaints over/d' "$1" |
 		grep -E '(^|\] )(BUG:|WARNING:|INFO: possible |INFO: suspicious |INFO: trying to register|kernel BUG at |Oops|general protection fault|Kernel panic|UBSAN:|KASAN:|watchdog: BUG)|possible circular locking|Call Trace:' || true
 }
