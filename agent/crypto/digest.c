@@ -1,6 +1,7 @@
 /* SHA-256. */
 #include "agent/crypto/openssl.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 struct digest {
@@ -54,17 +55,32 @@ void digest_free(struct digest *digest)
 	free(digest);
 }
 
+int sha256_of(const void *data, size_t length,
+	      uint8_t out[static CRYPTO_DIGEST_SIZE])
+{
+	int done = EVP_Digest(data, length, out, NULL, EVP_sha256(), NULL);
+
+	return openssl_forget(done == 1 ? 0 : -ENOMEM);
+}
+
 void digest_of(const void *data, size_t length,
 	       uint8_t out[static CRYPTO_DIGEST_SIZE])
 {
-	digest_require(EVP_Digest(data, length, out, NULL, EVP_sha256(), NULL));
+	digest_require(sha256_of(data, length, out) == 0);
+}
+
+int fingerprint_of(const uint8_t key[static CRYPTO_KEY_SIZE],
+		   char text[static CRYPTO_FINGERPRINT_TEXT])
+{
+	uint8_t digest[CRYPTO_DIGEST_SIZE];
+	int ret = sha256_of(key, CRYPTO_KEY_SIZE, digest);
+
+	hex_encode(digest, ret ? 0 : sizeof(digest), text);
+	return ret;
 }
 
 void key_fingerprint(const uint8_t key[static CRYPTO_KEY_SIZE],
 		     char text[static CRYPTO_FINGERPRINT_TEXT])
 {
-	uint8_t digest[CRYPTO_DIGEST_SIZE];
-
-	digest_of(key, CRYPTO_KEY_SIZE, digest);
-	hex_encode(digest, sizeof(digest), text);
+	digest_require(fingerprint_of(key, text) == 0);
 }

@@ -65,6 +65,12 @@ int gcm_unseal(EVP_CIPHER_CTX *context, const uint8_t nonce[static GCM_NONCE_SIZ
 	       const void *aad, size_t aad_length, const uint8_t *sealed,
 	       size_t sealed_length, uint8_t *out);
 
+/* digest_of and key_fingerprint for those who can report -ENOMEM. */
+int sha256_of(const void *data, size_t length,
+	      uint8_t out[static CRYPTO_DIGEST_SIZE]);
+int fingerprint_of(const uint8_t key[static CRYPTO_KEY_SIZE],
+		   char text[static CRYPTO_FINGERPRINT_TEXT]);
+
 /* HKDF-SHA256, extract and expand. -EINVAL for lengths it cannot do, or -EIO. */
 int hkdf_sha256(const void *key, size_t key_length, const void *salt,
 		size_t salt_length, const void *info, size_t info_length,

@@ -58,9 +58,9 @@ static int recovery_encode(EVP_PKEY *key, const struct passphrase *passphrase,
 	CLEANUP_PKCS8_SEALED X509_SIG *sealed = recovery_encrypt(key, passphrase);
 	char fingerprint[CRYPTO_FINGERPRINT_TEXT];
 
-	if (!sealed || !recovery_public_raw(key, public))
+	if (!sealed || !recovery_public_raw(key, public) ||
+	    fingerprint_of(public->key, fingerprint))
 		return openssl_error(err, "encrypt the recovery key");
-	key_fingerprint(public->key, fingerprint);
 	if (BIO_printf(private_text, RECOVERY_PREAMBLE "%s\n", fingerprint) <= 0 ||
 	    PEM_write_bio_PKCS8(private_text, sealed) != 1 ||
 	    PEM_write_bio_PUBKEY(public_text, key) != 1)
@@ -92,15 +92,15 @@ int recovery_generate(const char *private_path, const char *public_path,
 	/* The private half first: a public key that nobody can open with is a trap. */
 	ret = key_file_create(private_path, &recovery_kind, private_text, 0600, err);
 	if (ret)
-		return ret;
+		return openssl_forget(ret);
 	ret = key_file_create(public_path, &recovery_kind, public_text, 0644, err);
 	if (!ret)
-		return 0;
+		return openssl_forget(0);
 	/* Ours, but for -EEXIST: then another process was faster with its own. */
 	if (ret != -EEXIST)
 		file_remove(public_path);
 	file_remove(private_path);
-	return ret;
+	return openssl_forget(ret);
 }
 
 int recovery_public_load(const char *path, struct recovery_public *public,
@@ -114,7 +114,7 @@ int recovery_public_load(const char *path, struct recovery_public *public,
 		return err->code;
 	if (!recovery_public_raw(key, public))
 		return openssl_error(err, "read the recovery public key");
-	return 0;
+	return openssl_forget(0);
 }
 
 /*
@@ -128,9 +128,11 @@ static int recovery_check_preamble(const struct key_file *file,
 	const size_t skip = strlen(RECOVERY_PREAMBLE);
 	char fingerprint[CRYPTO_FINGERPRINT_TEXT];
 
-	key_fingerprint(public->key, fingerprint);
-	if (strncmp(file->text, RECOVERY_PREAMBLE, skip) ||
-	    !strncmp(file->text + skip, fingerprint, sizeof(fingerprint) - 1))
+	if (strncmp(file->text, RECOVERY_PREAMBLE, skip))
+		return 0;
+	if (fingerprint_of(public->key, fingerprint))
+		return openssl_error(err, "name the recovery key");
+	if (!strncmp(file->text + skip, fingerprint, sizeof(fingerprint) - 1))
 		return 0;
 	return error_set_exit(err, EXIT_WRONG_KEY, -EKEYREJECTED,
 			      "the recovery key %s is damaged: it is not the key that "
@@ -159,7 +161,7 @@ int recovery_private_load(const char *path, const struct passphrase *passphrase,
 				 path, error_text(-ENOMEM));
 	(*private)->key = STEAL(key);
 	(*private)->public = public;
-	return 0;
+	return openssl_forget(0);
 }
 
 void recovery_private_free(struct recovery_private *private)

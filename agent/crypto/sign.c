@@ -28,7 +28,7 @@ static int signing_new(EVP_PKEY *key, struct signing_private **private,
 		made->key = key;
 		if (EVP_PKEY_get_raw_public_key(key, made->public.key, &length) == 1) {
 			*private = made;
-			return 0;
+			return openssl_forget(0);
 		}
 	}
 	EVP_PKEY_free(key);
@@ -85,7 +85,7 @@ void signing_public(const struct signing_private *private,
 /*
  * What Ed25519 signs. The label keeps a signature for one purpose from serving
  * another; the digest, so that a caller may sign what it never held whole.
- * Returns the length, 0 for a label that is too long.
+ * Returns the length, 0 for a label that is too long and without memory.
  */
 static size_t sign_message(const char *label, const void *data, size_t length,
 			   uint8_t message[static SIGN_LABEL_LIMIT + CRYPTO_DIGEST_SIZE])
@@ -95,7 +95,8 @@ static size_t sign_message(const char *label, const void *data, size_t length,
 	if (label_size > SIGN_LABEL_LIMIT)
 		return 0;
 	memcpy(message, label, label_size);
-	digest_of(data, length, message + label_size);
+	if (sha256_of(data, length, message + label_size))
+		return 0;
 	return label_size + CRYPTO_DIGEST_SIZE;
 }
 
@@ -109,12 +110,13 @@ int sign_data(const struct signing_private *private, const char *label,
 	size_t out_size = CRYPTO_SIGNATURE_SIZE;
 
 	if (!size)
-		return error_set(err, -EINVAL, "cannot sign: the label is too long");
+		return error_set(err, -EINVAL, "cannot sign: the label is too long, or "
+				 "no memory is left");
 	if (!context ||
 	    EVP_DigestSignInit(context, NULL, NULL, NULL, private->key) != 1 ||
 	    EVP_DigestSign(context, out, &out_size, message, size) != 1)
 		return openssl_error(err, "sign");
-	return 0;
+	return openssl_forget(0);
 }
 
 int sign_verify(const struct signing_public *public, const char *label,
@@ -131,6 +133,6 @@ int sign_verify(const struct signing_public *public, const char *label,
 	    EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) == 1 &&
 	    EVP_DigestVerify(context, signature, CRYPTO_SIGNATURE_SIZE, message,
 			     size) == 1)
-		return 0;
+		return openssl_forget(0);
 	return openssl_forget(-EBADMSG);
 }

@@ -80,13 +80,13 @@ int keys_wrap(const struct recovery_public *recipient,
 	if (ret) {
 		char fingerprint[CRYPTO_FINGERPRINT_TEXT];
 
-		key_fingerprint(recipient->key, fingerprint);
+		fingerprint_of(recipient->key, fingerprint);
 		return error_set(err, ret, "cannot wrap keys to the recovery key "
 				 "%s: %s", fingerprint, ret == -EINVAL ?
 				 "it is no valid X25519 public key" : error_text(ret));
 	}
 	memcpy(out, &wrap, sizeof(wrap));
-	return 0;
+	return openssl_forget(0);
 }
 
 int keys_unwrap(const struct recovery_private *private,
@@ -107,7 +107,7 @@ int keys_unwrap(const struct recovery_private *private,
 		ret = gcm_unseal(cipher, wrap_nonce, NULL, 0, in.sealed,
 				 sizeof(in.sealed), (uint8_t *)keys);
 	if (!ret)
-		return 0;
+		return openssl_forget(0);
 	crypto_wipe(keys, sizeof(*keys));
 	if (ret == -ENOMEM || ret == -EIO)
 		return error_set(err, ret, "cannot open the sealed keys: %s",
