@@ -1,0 +1,365 @@
+/* One run over one volume or a group: everything in order, everything undone. */
+#include "agent/protect/run.h"
+
+#include "agent/base/cleanup.h"
+#include "agent/base/interrupt.h"
+#include "agent/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct run {
+	struct host *host;
+	const struct backup_options *options;
+	struct tracker *tracker;
+	struct run_volume volumes[VOLUME_GROUP_MAX];
+	struct boundary_volume frozen[VOLUME_GROUP_MAX];
+	size_t count;
+	struct boundary *boundary;	/* NULL when no snapshot stands */
+	size_t reading;			/* the volume being read */
+	struct backup_times times;
+};
+
+/* ---- before ------------------------------------------------------------ */
+
+static int run_lock(struct run *run, struct error *err)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		int ret = volume_lock(run->host->config->agent.state,
+				      run->volumes[i].config->name, "backup",
+				      &run->volumes[i].lock_fd, err);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* Marks that a run kept and did not bring home. */
+static int run_pending(struct run *run, struct run_volume *volume, struct error *err)
+{
+	const char *folder = run->host->config->agent.state;
+	uint64_t bytes = volume->device.bytes;
+	uint64_t bits = (bytes + volume->granularity_bytes - 1) / volume->granularity_bytes;
+	int ret = bitmap_init(&volume->pending, bits);
+
+	if (ret)
+		return error_set(err, ret, "keeping the marks of %s in memory: %s",
+				 volume->config->name, error_text(ret));
+	ret = pending_load(folder, volume->config->name, volume->granularity_bytes,
+			   &volume->pending, err);
+	volume->has_pending = ret == 0;
+	if (ret == -ENOENT)
+		return 0;
+	if (ret == -ENOMEM || ret == -EIO || ret == -EACCES)
+		return ret;
+	if (ret) {
+		/* Kept marks that cannot be read are unknown marks. */
+		log_warning("volume %s: %s", volume->config->name, err->message);
+		state_distrust(&volume->state, "the marks of an unfinished run are damaged");
+		ret = volume_state_save(folder, &volume->state, err);
+		return ret ? ret : pending_remove(folder, volume->config->name, err);
+	}
+	return volume_adopt(run->host, volume, err);
+}
+
+static int run_prepare(struct run *run, struct error *err)
+{
+	int ret = tracker_open(true, &run->tracker, err);
+
+	for (size_t i = 0; !ret && i < run->count; i++) {
+		struct run_volume *volume = &run->volumes[i];
+		struct boundary_volume *frozen = &run->frozen[i];
+
+		ret = volume_prepare(run->host->config, run->tracker, volume, err);
+		if (!ret)
+			ret = run_pending(run, volume, err);
+		if (ret)
+			break;
+		frozen->name = volume->config->name;
+		frozen->id = volume->state.id;
+		frozen->device = volume->device;
+		frozen->provider = volume->config->provider;
+		frozen->cow = volume->config->cow;
+		frozen->tracked = true;
+		frozen->slot = volume->slot;
+		frozen->pending = volume->has_pending ? &volume->pending : NULL;
+	}
+	return ret;
+}
+
+/* ---- the point in time ------------------------------------------------- */
+
+static int run_save_marks(void *context, const struct boundary_volume *frozen,
+			  struct error *err)
+{
+	struct run *run = context;
+	struct run_volume *volume = &run->volumes[frozen - run->frozen];
+
+	return pending_save(run->host->config->agent.state, frozen->name,
+			    volume->granularity_bytes, &frozen->read_set, err);
+}
+
+static int run_boundary(struct run *run, struct error *err)
+{
+	struct boundary_options options = { .save = run_save_marks, .context = run };
+	int ret = boundary_open(run->tracker, run->frozen, run->count, &options,
+				&run->boundary, err);
+
+	for (size_t i = 0; !ret && i < run->count; i++)
+		ret = volume_decide(run->host, run->tracker, &run->frozen[i],
+				    run->options->type, &run->volumes[i], err);
+	return ret;
+}
+
+static int run_drop_snapshot(struct run *run, struct error *err)
+{
+	struct boundary *boundary = STEAL(run->boundary);
+
+	return boundary ? boundary_close(boundary, err) : 0;
+}
+
+/* ---- reading ----------------------------------------------------------- */
+
+static int snapshot_open(const char *path, struct error *err)
+{
+	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? error_set(err, -errno, "opening %s to read it: %s", path,
+				  error_text(errno)) : fd;
+}
+
+/* SHA-256 of all that the snapshot shows; for demonstrations and drills. */
+static int image_digest(const char *path, struct point *point, struct error *err)
+{
+	CLEANUP_FREE void *buffer = NULL;
+	CLEANUP_CLOSE int fd = snapshot_open(path, err);
+	struct digest *digest;
+	size_t piece = 4u << 20;
+
+	if (fd < 0)
+		return fd;
+	if (posix_memalign(&buffer, 4096, piece)) {
+		buffer = NULL;
+		return error_set(err, -ENOMEM, "hashing %s: out of memory", path);
+	}
+	digest = digest_new();
+	if (!digest)
+		return error_set(err, -ENOMEM, "hashing %s: out of memory", path);
+	for (uint64_t at = 0; at < point->volume_bytes; ) {
+		uint64_t left = point->volume_bytes - at;
+		ssize_t n = pread(fd, buffer, left < piece ? left : piece, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0 || interrupt_check(err)) {
+			digest_free(digest);
+			return err->code ? err->code :
+			       error_set(err, n < 0 ? -errno : -EIO, "hashing %s at %llu: %s",
+					 path, (unsigned long long)at,
+					 n < 0 ? error_text(errno) : "it ended early");
+		}
+		digest_update(digest, buffer, (size_t)n);
+		at += (uint64_t)n;
+	}
+	digest_finish(digest, point->image_sha256);
+	point->has_image_sha256 = true;
+	return 0;
+}
+
+/* From the reader, once a volume's last block is in memory. */
+static int run_read_done(void *context, struct error *err)
+{
+	struct run *run = context;
+	size_t i = run->reading;
+	int ret = 0;
+
+	if (run->options->image_digest)
+		ret = image_digest(run->frozen[i].read_path, &run->volumes[i].point, err);
+	if (!ret)
+		ret = boundary_check(run->boundary, err);
+	/* The snapshot costs every write; it goes as soon as it can. */
+	if (!ret && i + 1 == run->count)
+		ret = run_drop_snapshot(run, err);
+	return ret;
+}
+
+static void run_report(void *context, uint64_t done, uint64_t total, uint64_t stored)
+{
+	struct run *run = context;
+
+	run->options->report(run->options->context,
+			     run->volumes[run->reading].config->name, done, total, stored);
+}
+
+static int run_read(struct run *run, size_t i, struct error *err)
+{
+	struct run_volume *volume = &run->volumes[i];
+	const struct config *config = run->host->config;
+	char prefix[STORE_KEY_MAX];
+	CLEANUP_CLOSE int fd = snapshot_open(run->frozen[i].read_path, err);
+	struct pipeline_job job = {
+		.fd = fd,
+		.volume_bytes = volume->device.bytes,
+		.extents = &volume->extents,
+		.kind = volume->full ? MAP_FULL : MAP_DELTA,
+		.volume = volume->state.id,
+		.point = volume->point.number,
+		.data_key = volume->keys.data,
+		.store = run->host->store,
+		.segment_prefix = prefix,
+		.options = {
+			.workers = config->agent.workers,
+			.level = config->agent.compression,
+			.queue_depth = config->agent.queue_depth,
+			.segment_bytes = config->agent.segment_bytes,
+			.read_bytes_per_second = config->agent.read_bytes_per_second,
+		},
+		.progress = { run->options->report ? run_report : NULL, run_read_done, run },
+	};
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	point_segment_prefix(&volume->point, prefix);
+	run->reading = i;
+	ret = pipeline_run(&job, &volume->output, err);
+	volume->has_output = !ret;
+	return ret;
+}
+
+/*
+ * A read that failed because the snapshot did is the snapshot's failure: the
+ * kernel says "I/O error", the person needs "the COW store was too small".
+ */
+static int run_explain(struct run *run, struct error *err)
+{
+	struct error why = ERROR_INIT;
+
+	if (run->boundary && err->exit != EXIT_INTERRUPTED &&
+	    boundary_check(run->boundary, &why))
+		*err = why;
+	return err->code;
+}
+
+/* ---- after ------------------------------------------------------------- */
+
+static void run_result(const struct run *run, size_t i, struct backup_result *result)
+{
+	const struct run_volume *volume = &run->volumes[i];
+
+	result->kind = volume->full ? POINT_FULL : POINT_INCREMENTAL;
+	result->will_read_bytes = volume->point.marked_bytes;
+	strcpy(result->reason, volume->point.reason);
+	result->times = run->times;
+}
+
+static int run_commit(struct run *run, struct backup_result *results, struct error *err)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		int ret = volume_commit(run->host, &run->frozen[i], &run->volumes[i], err);
+
+		if (ret && i) {
+			err->exit = EXIT_PARTIAL;
+			return error_hint(err, "%zu of %zu points were committed", i, run->count);
+		}
+		if (ret)
+			return ret;
+		results[i].committed = true;
+		results[i].point = run->volumes[i].point;
+		run->volumes[i].point.segments = NULL;	/* the result's now */
+	}
+	return 0;
+}
+
+static void run_fini(struct run *run)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		struct run_volume *volume = &run->volumes[i];
+
+		if (volume->has_output)
+			pipeline_result_fini(&volume->output);
+		point_fini(&volume->point);
+		bitmap_fini(&volume->pending);
+		extent_list_fini(&volume->extents);
+		crypto_wipe(&volume->keys, sizeof(volume->keys));
+		cleanup_close(&volume->lock_fd);
+	}
+	tracker_close(run->tracker);
+	free(run);
+}
+
+static int run_steps(struct run *run, struct error *err)
+{
+	uint64_t start = elapsed_ns(), now;
+	int ret = run_lock(run, err);
+
+	if (!ret)
+		ret = run_prepare(run, err);
+	run->times.prepare_ns = (now = elapsed_ns()) - start;
+	if (!ret)
+		ret = run_boundary(run, err);
+	run->times.boundary_ns = elapsed_ns() - now;
+	now = elapsed_ns();
+	for (size_t i = 0; !ret && i < run->count; i++) {
+		ret = run_read(run, i, err);
+		if (ret)
+			run_explain(run, err);
+	}
+	run->times.read_ns = elapsed_ns() - now;
+	return ret;
+}
+
+int protect_backup(struct host *host, const struct config_volume *const *volumes,
+		   size_t count, const struct backup_options *options,
+		   struct backup_result *results, struct error *err)
+{
+	struct run *run = calloc(1, sizeof(*run));
+	struct error undo = ERROR_INIT;
+	struct store_counts requests;
+	uint64_t start = elapsed_ns(), now;
+	unsigned removed = 0;
+	int ret;
+
+	if (!run)
+		return error_set(err, -ENOMEM, "starting a backup: out of memory");
+	run->host = host;
+	run->options = options;
+	run->count = count;
+	for (size_t i = 0; i < count; i++) {
+		run->volumes[i].config = volumes[i];
+		run->volumes[i].lock_fd = -1;
+	}
+	ret = boundary_recover(host->config->agent.state, &removed, err);
+	if (removed)
+		log_note("removed %u devices that a dead run left behind", removed);
+	if (!ret)
+		ret = run_steps(run, err);
+	if (run_drop_snapshot(run, &undo)) {
+		log_warning("%s", undo.message);
+		if (!ret) {
+			*err = undo;
+			ret = undo.code;
+		}
+	}
+	now = elapsed_ns();
+	if (!ret)
+		ret = run_commit(run, results, err);
+	run->times.commit_ns = elapsed_ns() - now;
+	run->times.total_ns = elapsed_ns() - start;
+	store_counts(host->store, &requests);
+	for (size_t i = 0; i < count; i++) {
+		run_result(run, i, &results[i]);
+		results[i].requests = requests.requests;
+		if (results[i].committed)
+			results[i].will_read_bytes = results[i].point.marked_bytes;
+	}
+	run_fini(run);
+	return ret;
+}

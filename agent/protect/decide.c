@@ -1,0 +1,146 @@
+/* After the boundary: full or incremental, what to read, what the point says. */
+#include "agent/protect/run.h"
+
+#include "agent/base/cleanup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The head as the repository holds it now: an incremental stands on nothing else. */
+static int head_check(struct host *host, const struct run_volume *volume,
+		      struct point *head, struct error *err)
+{
+	const struct volume_state *state = &volume->state;
+	int ret = point_load(host->repo, &state->id, state->head_point, head, err);
+
+	if (ret == -ENOENT)
+		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "the repository lost "
+				      "point %" PRIu64 " of %s, which this host committed: it was "
+				      "rolled back or emptied; look with clawback verify, and go "
+				      "on with clawback backup --type full", state->head_point,
+				      state->name);
+	if (ret)
+		return ret;
+	if (!memcmp(head->hash, state->head_hash, sizeof(head->hash)))
+		return 0;
+	point_fini(head);
+	return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64 " of %s is "
+			      "not the one that this host committed; look with clawback verify, "
+			      "and go on with clawback backup --type full", state->head_point,
+			      state->name);
+}
+
+/* Points of another repository are no parents here. */
+static void head_of_repository(struct host *host, struct volume_state *state)
+{
+	const struct uuid *id = &repo_facts(host->repo)->id;
+
+	if (uuid_equal(&state->repository, id))
+		return;
+	if (state->head_point)
+		state_distrust(state, "it goes to another repository now");
+	state->repository = *id;
+	state->head_point = 0;
+	memset(state->head_hash, 0, sizeof(state->head_hash));
+}
+
+static void decide_kind(struct tracker *tracker, const struct boundary_volume *frozen,
+			enum backup_type type, struct run_volume *volume)
+{
+	struct volume_state *state = &volume->state;
+	char *reason = volume->point.reason;
+	size_t room = sizeof(volume->point.reason);
+
+	volume->full = true;
+	if (type == BACKUP_FULL)
+		snprintf(reason, room, "a full was asked for");
+	else if (!state->head_point)
+		snprintf(reason, room, "there is no point yet");
+	else
+		volume->full = volume_judge(tracker, state, &volume->device, &frozen->before,
+					    reason, room) != TRUST_TRACKED;
+	if (!volume->full)
+		*reason = '\0';
+}
+
+static void point_describe(const struct boundary_volume *frozen, struct run_volume *volume)
+{
+	struct point *point = &volume->point;
+	const struct device_facts *device = &volume->device;
+
+	point->volume = volume->state.id;
+	strcpy(point->volume_name, volume->config->name);
+	point->number = volume->state.head_point + 1;
+	point->kind = volume->full ? POINT_FULL : POINT_INCREMENTAL;
+	point->parent = volume->state.head_point;
+	memcpy(point->parent_hash, volume->state.head_hash, sizeof(point->parent_hash));
+	point->base = point->number;
+	point->time_ns = frozen->time_ns;
+	point->consistency = frozen->used == PROVIDER_NONE ? CONSISTENCY_UNMOUNTED :
+			     frozen->frozen_fs ? CONSISTENCY_FROZEN : CONSISTENCY_CRASH;
+	point->volume_bytes = device->bytes;
+	point->logical_block_bytes = device->logical_block_bytes;
+	gethostname(point->host, sizeof(point->host) - 1);
+	snprintf(point->device, sizeof(point->device), "%.255s", device->path);
+	snprintf(point->dm_name, sizeof(point->dm_name), "%s", device->dm_name);
+	snprintf(point->dm_uuid, sizeof(point->dm_uuid), "%s", device->dm_uuid);
+	snprintf(point->dm_targets, sizeof(point->dm_targets), "%s", device->dm_targets);
+}
+
+static int decide_extents(const struct boundary_volume *frozen, struct run_volume *volume,
+			  struct error *err)
+{
+	uint64_t blocks = (volume->device.bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
+	uint64_t marked;
+	int ret;
+
+	if (volume->full)
+		ret = extent_list_append(&volume->extents, 0, blocks);
+	else
+		ret = bitmap_extents(&frozen->read_set,
+				     volume->granularity_bytes / BLOCK_BYTES, blocks,
+				     &volume->extents);
+	if (ret)
+		return error_set(err, ret, "listing what to read of %s: %s",
+				 volume->config->name, error_text(ret));
+	marked = extent_list_blocks(&volume->extents) * BLOCK_BYTES;
+	volume->point.marked_bytes = marked < volume->device.bytes ? marked
+								   : volume->device.bytes;
+	return 0;
+}
+
+int volume_decide(struct host *host, struct tracker *tracker,
+		  const struct boundary_volume *frozen, enum backup_type type,
+		  struct run_volume *volume, struct error *err)
+{
+	struct tracker_facts facts;
+	struct point head;
+	int ret = tracker_facts(tracker, &facts, err);
+
+	if (ret)
+		return ret;
+	volume->identity = facts.identity;
+	volume->recursion_misses = facts.recursion_misses;
+	head_of_repository(host, &volume->state);
+	decide_kind(tracker, frozen, type, volume);
+	if (volume->full && type == BACKUP_INCREMENTAL)
+		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s; "
+				 "use --type auto", volume->config->name, volume->point.reason);
+	point_describe(frozen, volume);
+	if (!volume->full) {
+		ret = head_check(host, volume, &head, err);
+		if (ret)
+			return ret;
+		volume->point.base = head.base;
+		volume->point.depth = head.depth + 1;
+		point_fini(&head);
+	}
+	ret = uuid_new(&volume->point.run);
+	if (ret)
+		return error_set(err, ret, "no random numbers");
+	ret = point_keys_new(&volume->point, host->map_key, &volume->keys, err);
+	return ret ? ret : decide_extents(frozen, volume, err);
+}

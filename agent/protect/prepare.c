@@ -1,0 +1,171 @@
+/* Before a boundary: state, device, tracking. */
+#include "agent/protect/run.h"
+
+#include "agent/base/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t elapsed_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int state_new(const struct config_volume *volume, struct volume_state *state,
+	      struct error *err)
+{
+	int ret;
+
+	memset(state, 0, sizeof(*state));
+	ret = uuid_new(&state->id);
+	if (ret)
+		return error_set(err, ret, "making an identity for volume %s: %s",
+				 volume->name, error_text(ret));
+	snprintf(state->name, sizeof(state->name), "%s", volume->name);
+	state->trust = TRUST_UNTRUSTED;
+	state->since_ns = clock_ns();
+	strcpy(state->reason, "it was never backed up");
+	return 0;
+}
+
+void state_distrust(struct volume_state *state, const char *format, ...)
+{
+	va_list args;
+
+	if (state->trust == TRUST_UNTRUSTED)
+		return;
+	va_start(args, format);
+	vsnprintf(state->reason, sizeof(state->reason), format, args);
+	va_end(args);
+	state->trust = TRUST_UNTRUSTED;
+	state->since_ns = clock_ns();
+}
+
+/* A slot of a device number that is gone: the volume came back under another. */
+static void drop_stale_slot(struct tracker *tracker, const struct volume_state *state,
+			    uint32_t device)
+{
+	char path[64];
+	struct error ignored = ERROR_INIT;
+	uint32_t slot;
+
+	if (!state->device || state->device == device)
+		return;
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", state->device >> 20,
+		 state->device & 0xfffff);
+	if (access(path, F_OK) && !tracker_find(tracker, state->device, &slot) &&
+	    tracker_detach(tracker, slot, &ignored))
+		log_warning("leaving a stale slot behind: %s", ignored.message);
+}
+
+static void state_follow(struct volume_state *state, const struct device_facts *device,
+			 const struct config_volume *config)
+{
+	snprintf(state->device_path, sizeof(state->device_path), "%s", config->device);
+	memcpy(state->dm_uuid, device->dm_uuid, sizeof(state->dm_uuid));
+	memcpy(state->dm_name, device->dm_name, sizeof(state->dm_name));
+	state->device = device->device;
+	state->diskseq = device->diskseq;
+	state->bytes = device->bytes;
+}
+
+/* Forgets what a slot collected; only for a volume that is untrusted, durably. */
+static int slot_attach(const struct config *config, struct tracker *tracker,
+		       struct run_volume *volume, struct error *err)
+{
+	struct tracker_volume wanted = {
+		.device = volume->device.device,
+		.start_sector = volume->device.start_sector,
+		.sectors = volume->device.bytes / 512,
+		.disk = volume->device.disk,
+	};
+	int ret;
+
+	wanted.block_bytes = tracker_granularity(wanted.sectors,
+						 volume->config->granularity_bytes,
+						 config->agent.bitmap_limit_bytes);
+	drop_stale_slot(tracker, &volume->state, volume->device.device);
+	ret = tracker_attach(tracker, &wanted, &volume->slot, err);
+	if (ret)
+		return ret;
+	volume->attached_now = true;
+	volume->granularity_bytes = wanted.block_bytes;
+	volume->state.granularity_bytes = wanted.block_bytes;
+	state_follow(&volume->state, &volume->device, volume->config);
+	return volume_state_save(config->agent.state, &volume->state, err);
+}
+
+/* The slot that is there: does it still fit, did it lose anything? */
+static int slot_check(const struct config *config, struct tracker *tracker,
+		      struct run_volume *volume, bool *fits, struct error *err)
+{
+	struct volume_state *state = &volume->state;
+	struct tracker_slot slot;
+	uint32_t wanted = tracker_granularity(volume->device.bytes / 512,
+					      volume->config->granularity_bytes,
+					      config->agent.bitmap_limit_bytes);
+	int ret = tracker_slot(tracker, volume->slot, &slot, err);
+
+	if (ret)
+		return ret;
+	volume->granularity_bytes = wanted;
+	*fits = slot.sectors == volume->device.bytes / 512 && slot.block_bytes == wanted;
+	if (slot.sectors != volume->device.bytes / 512)
+		state_distrust(state, "its size changed from %llu to %llu bytes",
+			       (unsigned long long)slot.sectors * 512,
+			       (unsigned long long)volume->device.bytes);
+	else if (!*fits)
+		state_distrust(state, "its granularity was changed to %u bytes", wanted);
+	else if (slot.flags)
+		state_distrust(state, "the tracker lost a mark (flags 0x%x)", slot.flags);
+	if (*fits && !slot.flags)
+		return 0;
+	ret = volume_state_save(config->agent.state, state, err);
+	if (!ret && *fits)
+		ret = tracker_clear_flags(tracker, volume->slot, err);
+	if (!ret && !*fits)
+		ret = tracker_detach(tracker, volume->slot, err);
+	return ret;
+}
+
+int volume_prepare(const struct config *config, struct tracker *tracker,
+		   struct run_volume *volume, struct error *err)
+{
+	struct volume_state *state = &volume->state;
+	bool fits = false;
+	int ret = volume_state_load(config->agent.state, volume->config->name, state, err);
+
+	if (ret == -ENOENT)
+		ret = state_new(volume->config, state, err);
+	if (!ret)
+		ret = device_find(volume->config->device, state->dm_uuid, &volume->device, err);
+	if (ret)
+		return error_prefix(err, "volume %s", volume->config->name);
+	ret = tracker_find(tracker, volume->device.device, &volume->slot);
+	if (!ret)
+		ret = slot_check(config, tracker, volume, &fits, err);
+	else if (ret == -ENOENT)
+		ret = 0;
+	else
+		ret = error_set(err, ret, "asking the tracker: %s", error_text(ret));
+	if (!ret && !fits) {
+		state_distrust(state, "it was not tracked");
+		ret = slot_attach(config, tracker, volume, err);
+	}
+	return ret ? error_prefix(err, "volume %s", volume->config->name) : 0;
+}

@@ -1,0 +1,124 @@
+/*
+ * Protecting volumes: one run from trust to commit, and what is known between
+ * runs. Brings together tracker, volumes, pipeline and repository.
+ *
+ * A run (docs/tracking.md): lock, clean up after the dead, find the device, judge
+ * the tracker, boundary, read, drop the snapshot, commit the point, save the
+ * state, drop the pending marks. Killed anywhere, no mark is lost and no half
+ * point is visible.
+ *
+ * Threads: one at a time.
+ */
+#ifndef CLAWBACK_PROTECT_PROTECT_H
+#define CLAWBACK_PROTECT_PROTECT_H
+
+#include "agent/base/error.h"
+#include "agent/config/config.h"
+#include "agent/crypto/crypto.h"
+#include "agent/repo/repo.h"
+#include "agent/store/store.h"
+#include "agent/volume/volume.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* ---- the host's side of a repository ----------------------------------- */
+
+/* What a host needs to write points. Opened in steps; close frees what is there. */
+struct host {
+	const struct config *config;	/* the caller's */
+	struct store *store;
+	struct repo *repo;
+	struct signing_private *signer;	/* NULL when this host has none */
+	bool has_map_key;
+	uint8_t map_key[CRYPTO_KEY_SIZE];
+};
+
+/* The store only; `create` makes a folder for file://. */
+int host_open_store(const struct config *config, bool create, struct host *host,
+		    struct error *err);
+/*
+ * Store, repository and keys. The repository must be the one that was pinned: by
+ * the configuration, else by the state folder; a first use pins it there and says
+ * so. With `writer`, missing host keys are an error.
+ */
+int host_open(const struct config *config, bool writer, struct host *host,
+	      struct error *err);
+void host_close(struct host *host);
+
+/* Makes the host's keys where they are missing, then the repository, and pins it. */
+int host_init(const struct config *config, struct repo_facts *facts,
+	      struct error *err);
+
+/* ---- attaching --------------------------------------------------------- */
+
+struct attach_result {
+	struct device_facts device;
+	uint32_t slot;
+	uint32_t granularity_bytes;
+	bool was_attached;
+};
+
+int protect_attach(const struct config *config, const struct config_volume *volume,
+		   struct attach_result *result, struct error *err);
+/* -ENOENT when it was not attached. The volume becomes untrusted. */
+int protect_detach(const struct config *config, const struct config_volume *volume,
+		   struct error *err);
+
+/* ---- one run ----------------------------------------------------------- */
+
+enum backup_type { BACKUP_AUTO, BACKUP_FULL, BACKUP_INCREMENTAL };
+
+struct backup_options {
+	enum backup_type type;
+	bool image_digest;	/* hash the whole snapshot too: reads all of it */
+	void (*report)(void *context, const char *volume, uint64_t done_bytes,
+		       uint64_t total_bytes, uint64_t stored_bytes);
+	void *context;
+};
+
+struct backup_times { uint64_t prepare_ns, boundary_ns, read_ns, commit_ns, total_ns; };
+
+/* One volume's part of a run. */
+struct backup_result {
+	struct point point;	/* filled when committed; free with point_fini */
+	bool committed;
+	enum point_kind kind;
+	uint64_t will_read_bytes; /* marked, or the whole volume */
+	char reason[256];	/* why a full, or "" */
+	struct backup_times times;
+	uint64_t requests;	/* to the store, by the whole run */
+};
+
+/*
+ * Backs up `count` volumes (1 … VOLUME_GROUP_MAX) at one instant. `results` has
+ * `count` items, zeroed by the caller. Points are committed after all volumes
+ * were read; when a later commit fails the earlier points stand and the error is
+ * EXIT_PARTIAL.
+ */
+int protect_backup(struct host *host, const struct config_volume *const *volumes,
+		   size_t count, const struct backup_options *options,
+		   struct backup_result *results, struct error *err);
+
+/* ---- status ------------------------------------------------------------ */
+
+struct volume_status {
+	struct device_facts device;
+	bool device_found;
+	bool attached;
+	struct tracker_slot slot;
+	struct tracker_ledger ledger;	/* absolute; meaningful with `base` */
+	bool known;			/* there is a state file */
+	struct volume_state state;
+	enum volume_trust trust;
+	char reason[256];		/* why untrusted */
+	bool pending;			/* marks of an unfinished run are kept */
+	char problem[256];		/* why the device was not found */
+};
+
+/* `tracker` NULL: nothing is loaded. */
+int protect_status(const struct config *config, const struct config_volume *volume,
+		   struct tracker *tracker, struct volume_status *status,
+		   struct error *err);
+
+#endif

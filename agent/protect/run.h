@@ -1,0 +1,62 @@
+/* Internal: what the files of one run share. */
+#ifndef CLAWBACK_PROTECT_RUN_H
+#define CLAWBACK_PROTECT_RUN_H
+
+#include "agent/protect/protect.h"
+
+/* One volume on its way through a run. */
+struct run_volume {
+	const struct config_volume *config;
+	struct volume_state state;
+	struct device_facts device;
+	uint32_t slot;
+	uint32_t granularity_bytes;
+	bool attached_now;		/* not tracked until this run began */
+	int lock_fd;
+	struct bitmap pending;		/* marks of a run that did not finish */
+	bool has_pending;
+	struct tracker_identity identity; /* just after the boundary */
+	uint64_t recursion_misses;
+	bool full;
+	struct point point;
+	struct point_keys keys;
+	struct extent_list extents;
+	struct pipeline_result output;
+	bool has_output;
+};
+
+/* State for a volume that was never seen: new identity, untrusted. */
+int state_new(const struct config_volume *volume, struct volume_state *state,
+	      struct error *err);
+
+/* Makes it untrusted, unless it is; the first reason stays. */
+void state_distrust(struct volume_state *state, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/*
+ * Loads the state, finds the device, sees to it that it is tracked with the right
+ * geometry. Whatever speaks against the tracker's answer is saved in the state,
+ * durably, before anything that would hide it is changed.
+ */
+int volume_prepare(const struct config *config, struct tracker *tracker,
+		   struct run_volume *volume, struct error *err);
+
+uint64_t clock_ns(void);		/* CLOCK_REALTIME */
+uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
+
+/*
+ * After the boundary: a full or an incremental, and why; what to read; the point's
+ * facts and keys.
+ */
+int volume_decide(struct host *host, struct tracker *tracker,
+		  const struct boundary_volume *frozen, enum backup_type type,
+		  struct run_volume *volume, struct error *err);
+
+/* Commits one volume's point, then saves its state and drops its marks. */
+int volume_commit(struct host *host, const struct boundary_volume *frozen,
+		  struct run_volume *volume, struct error *err);
+
+/* Takes over points that a dead run of ours committed without saying so. */
+int volume_adopt(struct host *host, struct run_volume *volume, struct error *err);
+
+#endif

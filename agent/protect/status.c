@@ -1,0 +1,67 @@
+/* What is known about a volume, changing nothing. */
+#include "agent/protect/run.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool has_pending(const struct config *config, const char *name)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.*s/volumes/%s/pending", PATH_MAX - 128,
+		 config->agent.state, name);
+	return access(path, F_OK) == 0;
+}
+
+static int status_tracker(struct tracker *tracker, struct volume_status *status,
+			  struct error *err)
+{
+	int ret = tracker_find(tracker, status->device.device, &status->slot.slot);
+
+	if (ret == -ENOENT)
+		return 0;
+	if (ret)
+		return error_set(err, ret, "asking the tracker: %s", error_text(ret));
+	ret = tracker_slot(tracker, status->slot.slot, &status->slot, err);
+	if (!ret)
+		ret = tracker_ledger(tracker, status->device.device, &status->ledger, err);
+	status->attached = !ret;
+	return ret;
+}
+
+int protect_status(const struct config *config, const struct config_volume *volume,
+		   struct tracker *tracker, struct volume_status *status,
+		   struct error *err)
+{
+	struct error problem = ERROR_INIT;
+	int ret;
+
+	memset(status, 0, sizeof(*status));
+	ret = volume_state_load(config->agent.state, volume->name, &status->state, err);
+	status->known = ret == 0;
+	if (ret && ret != -ENOENT)
+		return ret;
+	status->pending = has_pending(config, volume->name);
+	status->trust = TRUST_UNTRUSTED;
+	status->device_found = !device_find(volume->device, status->state.dm_uuid,
+					    &status->device, &problem);
+	if (!status->device_found) {
+		snprintf(status->problem, sizeof(status->problem), "%.255s", problem.message);
+		snprintf(status->reason, sizeof(status->reason), "its device is not there");
+		return 0;
+	}
+	ret = tracker ? status_tracker(tracker, status, err) : 0;
+	if (ret)
+		return error_prefix(err, "volume %s", volume->name);
+	if (!status->known)
+		snprintf(status->reason, sizeof(status->reason), "it was never backed up");
+	else if (!status->attached)
+		snprintf(status->reason, sizeof(status->reason), "it is not attached");
+	else
+		status->trust = volume_judge(tracker, &status->state, &status->device,
+					     &status->ledger, status->reason,
+					     sizeof(status->reason));
+	return 0;
+}
