@@ -38,7 +38,6 @@ static int pending_digest(const void *data, size_t length,
 	digest_update(digest, bytes + sizeof(struct pending_header),
 		      length - sizeof(struct pending_header));
 	digest_finish(digest, out);
-	digest_free(digest);
 	return 0;
 }
 
