@@ -47,6 +47,7 @@ static int target_open_device(struct restore_target *target,
 	uint32_t device = (uint32_t)(major(st->st_rdev) << 20 | minor(st->st_rdev));
 	uint64_t have;
 	char where[512];
+	int read_only;
 	int ret = device_usage(device, where, sizeof(where), err);
 
 	if (ret)
@@ -63,6 +64,10 @@ static int target_open_device(struct restore_target *target,
 	if (target->fd < 0)
 		return error_set(err, -errno, "opening %s for writing: %s",
 				 target->path, error_text(errno));
+	/* The kernel opens a read-only device for writing, and then fails the writes. */
+	if (ioctl(target->fd, BLKROGET, &read_only) == 0 && read_only)
+		return error_set(err, -EROFS, "restoring to %s: the device is "
+				 "read-only", target->path);
 	if (ioctl(target->fd, BLKGETSIZE64, &have) < 0)
 		return error_set(err, -errno, "asking the size of %s: %s",
 				 target->path, error_text(errno));
