@@ -20,7 +20,7 @@ static const struct {
 	{ "PreconditionFailed", { -EEXIST, false, NULL } },
 	{ "InvalidRange", { -ERANGE, false, NULL } },
 	{ "AccessDenied", { -EACCES, false,
-		"allow these credentials to use the bucket" } },
+		"check the access key and the secret, and that they may use this bucket" } },
 	{ "InvalidAccessKeyId", { -EACCES, false,
 		"check the access key: the server does not know it" } },
 	{ "SignatureDoesNotMatch", { -EACCES, false,

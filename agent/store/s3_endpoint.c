@@ -87,7 +87,10 @@ static bool host_is_address(const char *host)
 
 static bool host_is_local(const char *host)
 {
-	return strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
+	size_t length = strlen(host), suffix = strlen(".localhost");
+
+	return (length > suffix && strcmp(host + length - suffix, ".localhost") == 0) ||
+	       strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0 ||
 	       strncmp(host, "127.", 4) == 0;
 }
 
@@ -130,7 +133,7 @@ static int url_parse(struct s3_store *s3, const char *url, struct error *err)
 		*slash = '\0';
 		prefix = slash + 1;
 		length = strlen(prefix);
-		if (length && prefix[length - 1] == '/')
+		if (length > 1 && prefix[length - 1] == '/')
 			prefix[--length] = '\0';
 	}
 	ok = name_valid(copy, 3, 63) &&
