@@ -219,9 +219,12 @@ int pin_remove_all(struct error *err)
 int tracker_remove(struct error *err)
 {
 	CLEANUP_CLOSE int lock = -1;
-	int ret = pin_lock(false, &lock, err);
+	struct error locking = ERROR_INIT;
+	int ret = pin_lock(false, &lock, &locking);
 
 	if (ret == -ENOENT)
-		return 0;
+		return 0;		/* *err stays as it was */
+	if (ret)
+		*err = locking;
 	return ret ? ret : pin_remove_all(err);
 }

@@ -96,6 +96,7 @@ static int lab_run(int (*tests)(void))
 		int done_ = (call);					\
 		if (done_)						\
 			fail_msg("%s: %d %s", #call, done_, (err)->message); \
+		assert_int_equal((err)->code, 0);			\
 	} while (0)
 
 /* A failed call says why, in one line, and never by an errno of 0. */

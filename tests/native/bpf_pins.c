@@ -9,7 +9,9 @@
 #include <bpf/bpf.h>
 #include <dirent.h>
 #include <linux/bpf.h>
+#include <linux/capability.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #define BYTES (64ull << 20)
 
@@ -306,6 +308,17 @@ static void other_version(void **state)
 	remove_all();
 }
 
+/* Still root by name, but the kernel will load nothing for us. */
+static int capabilities_drop(void)
+{
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3
+	};
+	struct __user_cap_data_struct none[2] = { 0 };
+
+	return (int)syscall(SYS_capset, &header, none);
+}
+
 /* libbpf's talk goes into the message, not to the terminal. */
 static void failure_is_quiet(void **state)
 {
@@ -316,7 +329,6 @@ static void failure_is_quiet(void **state)
 
 	(void)state;
 	remove_all();
-	assert_int_equal(mkdir(lab_folder, 0700), 0);
 	assert_int_equal(pipe(pipes), 0);
 	child = fork();
 	if (child == 0) {
@@ -326,13 +338,17 @@ static void failure_is_quiet(void **state)
 
 		dup2(pipes[1], 1);
 		dup2(pipes[1], 2);
-		if (chown(lab_folder, 65534, 65534) || setgid(65534) ||
-		    setuid(65534))
+		if (capabilities_drop())
 			_exit(1);
 		ret = tracker_open(true, &tracker, &err);
-		if (!ret || ret != err.code || tracker ||
-		    !strstr(err.message, "cannot") || strchr(err.message, '\n'))
+		if (!ret || ret != err.code || tracker)
 			_exit(2);
+		if (!strstr(err.message, "cannot load the tracker") ||
+		    !strstr(err.message, "libbpf says") ||
+		    strchr(err.message, '\n')) {
+			puts(err.message);
+			_exit(3);
+		}
 		_exit(0);
 	}
 	close(pipes[1]);
@@ -343,7 +359,7 @@ static void failure_is_quiet(void **state)
 	close(pipes[0]);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
-	remove_all();
+	assert_int_equal(pins(), -1);	/* nothing is left half-way */
 }
 
 static int tests(void)

@@ -8,6 +8,7 @@
 
 #include <bpf/bpf.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #define THREADS 3
 #define BYTES (64ull << 20)
@@ -15,6 +16,7 @@
 #define LOG_MAX 400000
 #define ROUNDS_MAX 1000
 #define RUN_MS 4000
+#define MEETING_S 3
 
 /*
  * `moment` is 2j before rotation j has begun and 2j + 1 while it runs. A write
@@ -158,6 +160,86 @@ static void rotate_under_writers(void **state)
 	tracker_close(tracker);
 }
 
+/* ---- marks and sums that meet in one word ----------------------------------- */
+
+struct meeting {
+	struct lab_loop *loop;
+	uint64_t *word;			/* blocks 0 … 63, of the kernel's bitmap */
+	unsigned int arrived;
+	uint64_t lost;
+	bool over;
+};
+
+/* Both threads go on at the same instant, or as near to it as can be had. */
+static void meet(struct meeting *meeting, unsigned int turn)
+{
+	__atomic_add_fetch(&meeting->arrived, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&meeting->arrived, __ATOMIC_SEQ_CST) < 2 * turn)
+		sched_yield();
+}
+
+static void *meeting_run(void *context)
+{
+	struct meeting *meeting = context;
+	char *buffer = lab_buffer(4096);
+
+	for (unsigned int turn = 1; ; turn += 2) {
+		meet(meeting, turn);
+		if (meeting->over)
+			break;
+		lab_write(meeting->loop->fd, buffer, 4096, 8 * 40);
+		meet(meeting, turn + 1);
+	}
+	free(buffer);
+	return NULL;
+}
+
+/* Two processors set bits of one word and add to one sum, again and again. */
+static void two_at_once(void **state)
+{
+	struct tracker *tracker = lab_tracker();
+	struct lab_loop loop = lab_loop_open(BYTES);
+	uint32_t slot = lab_attach(tracker, &loop, 4096);
+	struct tracker_ledger before = lab_ledger(tracker, loop.device);
+	struct meeting meeting = { .loop = &loop };
+	char *buffer = lab_buffer(4096);
+	struct error err = ERROR_INIT;
+	struct timespec begun, now;
+	unsigned int turn;
+	pthread_t other;
+	int fd;
+
+	(void)state;
+	assert_int_equal(bitmap_map_open(tracker->bitmaps_fd, slot, &fd, NULL), 0);
+	meeting.word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(meeting.word != MAP_FAILED);
+	assert_int_equal(pthread_create(&other, NULL, meeting_run, &meeting), 0);
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	for (turn = 1; ; turn += 2) {
+		__atomic_store_n(meeting.word, 0, __ATOMIC_SEQ_CST);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		meeting.over = now.tv_sec - begun.tv_sec > MEETING_S;
+		meet(&meeting, turn);
+		if (meeting.over)
+			break;
+		lab_write(loop.fd, buffer, 4096, 8 * 20);
+		meet(&meeting, turn + 1);
+		meeting.lost += __atomic_load_n(meeting.word, __ATOMIC_SEQ_CST) !=
+				(1ull << 20 | 1ull << 40);
+	}
+	pthread_join(other, NULL);
+	printf("%u meetings, %llu marks lost\n", turn / 2,
+	       (unsigned long long)meeting.lost);
+	assert_int_equal(meeting.lost, 0);
+	lab_ledger_exact(tracker, loop.device, &before);
+	assert_done(tracker_detach(tracker, slot, &err), &err);
+	munmap(meeting.word, 4096);
+	close(fd);
+	free(buffer);
+	lab_loop_close(&loop);
+	tracker_close(tracker);
+}
+
 /* Marks of the read set: what the next run would read. */
 static uint64_t read_set(struct tracker *tracker, uint32_t slot,
 			 struct bitmap *set)
@@ -294,6 +376,7 @@ static int tests(void)
 {
 	const struct CMUnitTest list[] = {
 		cmocka_unit_test(rotate_under_writers),
+		cmocka_unit_test(two_at_once),
 		cmocka_unit_test(retired_is_kept),
 		cmocka_unit_test(died_between_steps),
 		cmocka_unit_test(killed_anywhere),
