@@ -57,6 +57,9 @@ int device_find(const char *path, const char *dm_uuid,
 /* Where a device is mounted (or "swap", or by what it is held); "" when unused. */
 int device_usage(uint32_t device, char *where, size_t room, struct error *err);
 
+/* 0 when the kernel offers what provider dm needs; else what is missing. */
+int volume_dm_check(struct error *err);
+
 /* ---- snapshots and the boundary ---------------------------------------- */
 
 enum snapshot_provider {

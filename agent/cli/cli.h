@@ -1,0 +1,118 @@
+/*
+ * The command line: one table of verbs, one table of options a verb, from which
+ * parsing and --help are made. stdout is data, stderr is talk. Only main.c exits.
+ */
+#ifndef CLAWBACK_CLI_CLI_H
+#define CLAWBACK_CLI_CLI_H
+
+#include "agent/base/error.h"
+#include "agent/config/config.h"
+#include "agent/crypto/crypto.h"
+#include "agent/protect/protect.h"
+#include "agent/repo/repo.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CLI_OPTIONS_MAX 32
+#define CLI_OVERRIDES_MAX 64
+
+/* What every verb is given. */
+struct cli {
+	const struct cli_verb *verb;
+	const char *config_path;
+	bool config_given;
+	const char *overrides[CLI_OVERRIDES_MAX];
+	size_t override_count;
+	char *owned[2];			/* overrides made from --state, --repository */
+	bool json;
+	struct config config;		/* loaded before run() */
+	char **arguments;		/* after options */
+	int argument_count;
+	void *settings;			/* the verb's own, zeroed */
+};
+
+/* An option of a verb. `argument` NULL: a flag. */
+struct cli_option {
+	const char *name;		/* "to", without dashes */
+	char letter;			/* 0 for none */
+	const char *argument;		/* "DEVICE|FILE" */
+	const char *help;
+	/* Stores it in cli->settings; EXIT_USAGE for a bad value. */
+	int (*take)(struct cli *cli, const char *value, struct error *err);
+};
+
+struct cli_verb {
+	const char *name;
+	const char *arguments;		/* "VOLUME[@POINT]…" for --help */
+	const char *summary;		/* one line */
+	const struct cli_option *options; /* ends with name NULL; may be NULL */
+	size_t settings_size;
+	int minimum, maximum;		/* number of arguments; maximum -1: any */
+	int (*run)(struct cli *cli, struct error *err);
+};
+
+extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
+
+/* The verbs, one file each. */
+extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
+	verb_detach, verb_status, verb_backup, verb_points, verb_show, verb_restore,
+	verb_verify;
+
+/* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
+int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);
+void cli_help_verb(const struct cli_verb *verb);
+void cli_help(void);
+
+/* ---- shared by verbs --------------------------------------------------- */
+
+/* Fails unless root, saying what for. */
+int cli_need_root(const char *verb, struct error *err);
+
+/* A configured volume, or EXIT_USAGE naming those there are. */
+int cli_volume(const struct cli *cli, const char *name,
+	       const struct config_volume **volume, struct error *err);
+
+/* "VOLUME@POINT" cut at the last '@'; *point NULL when there is none. The text is
+ * changed in place. */
+void cli_split_point(char *text, const char **point);
+
+/* The recovery key options, for the verbs that open data. */
+struct cli_key {
+	const char *path;
+	struct passphrase_options passphrase;
+};
+int cli_take_passphrase_fd(struct passphrase_options *options, const char *value,
+			   struct error *err);
+/* EXIT_WRONG_KEY with a hint when none was given and `required`; else NULL. */
+int cli_key_load(const struct cli_key *key, bool required,
+		 struct recovery_private **recovery, struct error *err);
+
+/* ---- output ------------------------------------------------------------ */
+
+/* Prints one JSON document (indented) or one line (compact); takes the reference. */
+int cli_print_json(json_t *object, bool line, struct error *err);
+json_t *cli_time_json(uint64_t time_ns);	/* RFC 3339 UTC, or null for 0 */
+json_t *cli_hex_json(const uint8_t *data, size_t length);
+json_t *cli_point_json(const struct point *point);
+json_t *cli_uuid_json(const struct uuid *uuid);
+
+/* Into a rotating set of static buffers: fit for one printf. Main thread only. */
+const char *text_bytes(uint64_t bytes);		/* "1.5 GiB" */
+const char *text_time(uint64_t time_ns);	/* "2026-11-23 20:15:00Z" */
+const char *text_duration(uint64_t ns);		/* "1.2 s", "3 min 5 s" */
+
+/* Progress of long work: a line on a terminal, plain lines else, or JSON lines. */
+struct progress {
+	bool json, terminal;
+	char what[128];
+	uint64_t started_ns, printed_ns;
+};
+void progress_start(struct progress *progress, bool json, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void progress_report(struct progress *progress, uint64_t done_bytes,
+		     uint64_t total_bytes);
+void progress_end(struct progress *progress);
+
+#endif

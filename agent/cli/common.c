@@ -1,0 +1,85 @@
+/* What several verbs need. */
+#include "agent/cli/cli.h"
+
+#include "agent/base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int cli_need_root(const char *verb, struct error *err)
+{
+	if (geteuid() == 0)
+		return 0;
+	return error_set(err, -EPERM, "%s needs root: it works on block devices and loads "
+			 "an eBPF program", verb);
+}
+
+int cli_volume(const struct cli *cli, const char *name,
+	       const struct config_volume **volume, struct error *err)
+{
+	*volume = config_volume(&cli->config, name);
+	if (*volume)
+		return 0;
+	error_set_exit(err, EXIT_USAGE, -ENOENT, "no volume \"%s\" is configured in %s", name,
+		       cli->config_path);
+	if (!cli->config.volume_count)
+		return error_hint(err, "none is; add a section [volume %s]", name);
+	error_hint(err, "there are");
+	for (size_t i = 0; i < cli->config.volume_count; i++) {
+		size_t used = strlen(err->message);
+
+		snprintf(err->message + used, sizeof(err->message) - used, "%s %s",
+			 i ? "," : "", cli->config.volumes[i].name);
+	}
+	return err->code;
+}
+
+void cli_split_point(char *text, const char **point)
+{
+	char *at = strrchr(text, '@');
+
+	*point = NULL;
+	if (!at)
+		return;
+	*at = '\0';
+	*point = at + 1;
+}
+
+int cli_take_passphrase_fd(struct passphrase_options *options, const char *value,
+			   struct error *err)
+{
+	char *end;
+	long fd = strtol(value, &end, 10);
+
+	if (!*value || *end || fd < 0 || fd > 1 << 20)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL,
+				      "\"%s\" is no file descriptor", value);
+	options->source = PASSPHRASE_FD;
+	options->fd = (int)fd;
+	return 0;
+}
+
+int cli_key_load(const struct cli_key *key, bool required,
+		 struct recovery_private **recovery, struct error *err)
+{
+	struct passphrase_options options = key->passphrase;
+	struct passphrase passphrase;
+	int ret;
+
+	*recovery = NULL;
+	if (!key->path && !required)
+		return 0;
+	if (!key->path)
+		return error_set_exit(err, EXIT_WRONG_KEY, -ENOKEY, "the data is sealed to a "
+				      "recovery key; give its private half with --recovery-key");
+	options.what = "recovery key";
+	ret = passphrase_read(&options, &passphrase, err);
+	if (ret)
+		return ret;
+	ret = recovery_private_load(key->path, &passphrase, recovery, err);
+	passphrase_wipe(&passphrase);
+	return ret;
+}

@@ -1,0 +1,98 @@
+/* clawback: finds the verb, runs it, prints what failed, exits with its code. */
+#include "agent/cli/cli.h"
+
+#include "agent/base/interrupt.h"
+#include "agent/base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const struct cli_verb *const cli_verbs[] = {
+	&verb_doctor, &verb_keygen, &verb_init, &verb_attach, &verb_detach, &verb_status,
+	&verb_backup, &verb_points, &verb_show, &verb_restore, &verb_verify, NULL,
+};
+
+static const struct cli_verb *verb_find(const char *name)
+{
+	for (size_t i = 0; cli_verbs[i]; i++)
+		if (!strcmp(cli_verbs[i]->name, name))
+			return cli_verbs[i];
+	return NULL;
+}
+
+static int print_error(const struct error *err, bool json)
+{
+	json_t *object;
+	char *text;
+
+	fflush(stdout);
+	if (!json) {
+		fprintf(stderr, "clawback: %s\n", err->message);
+		return (int)err->exit;
+	}
+	object = json_pack("{s:s, s:i, s:s}", "message_type", "exit_error",
+			   "code", (int)err->exit, "message", err->message);
+	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	fprintf(stderr, "%s\n", text ? text : err->message);
+	free(text);
+	json_decref(object);
+	return (int)err->exit;
+}
+
+static int run_verb(struct cli *cli, int argc, char **argv, struct error *err)
+{
+	const struct cli_verb *verb = cli->verb;
+	bool help = false;
+	int ret;
+
+	cli->settings = calloc(1, verb->settings_size ? verb->settings_size : 1);
+	if (!cli->settings)
+		return error_set(err, -12, "out of memory");
+	ret = cli_parse(cli, argc, argv, &help, err);
+	if (!ret && help) {
+		cli_help_verb(verb);
+		return 0;
+	}
+	if (!ret)
+		ret = config_load(cli->config_path, cli->config_given, cli->overrides,
+				  cli->override_count, &cli->config, err);
+	if (!ret) {
+		ret = verb->run(cli, err);
+		config_fini(&cli->config);
+	}
+	if (!ret && (fflush(stdout) || ferror(stdout)))
+		ret = error_set(err, -5, "writing to standard output failed");
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct error err = ERROR_INIT;
+	struct cli cli = { .config_path = CONFIG_PATH };
+	const char *name = argc > 1 ? argv[1] : "--help";
+	int ret;
+
+	if (crypto_harden_process(&err))
+		return print_error(&err, false);
+	interrupt_install();
+	if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
+		cli_help();
+		return argc > 1 ? EXIT_DONE : EXIT_USAGE;
+	}
+	if (!strcmp(name, "--version")) {
+		printf("clawback %s\n", CLAWBACK_VERSION);
+		return EXIT_DONE;
+	}
+	cli.verb = verb_find(name);
+	if (!cli.verb) {
+		error_set_exit(&err, EXIT_USAGE, -22, "there is no verb \"%s\"; see "
+			       "clawback --help", name);
+		return print_error(&err, false);
+	}
+	ret = run_verb(&cli, argc - 1, argv + 1, &err);
+	free(cli.settings);
+	free(cli.owned[0]);
+	free(cli.owned[1]);
+	return ret ? print_error(&err, cli.json) : EXIT_DONE;
+}

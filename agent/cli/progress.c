@@ -1,0 +1,71 @@
+/* How far long work has come: for a terminal, a log, or a program. */
+#include "agent/cli/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TERMINAL_PERIOD_NS 200000000ull
+#define PLAIN_PERIOD_NS 10000000000ull
+#define JSON_PERIOD_NS 1000000000ull
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void progress_start(struct progress *progress, bool json, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(progress->what, sizeof(progress->what), format, args);
+	va_end(args);
+	progress->json = json;
+	progress->terminal = !json && isatty(STDERR_FILENO);
+	progress->started_ns = progress->printed_ns = now_ns();
+}
+
+static void print_json(const struct progress *progress, uint64_t done, uint64_t total,
+		       uint64_t elapsed)
+{
+	struct error ignored = ERROR_INIT;
+
+	cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "message_type", "status",
+				 "what", progress->what, "done_bytes", (json_int_t)done,
+				 "total_bytes", (json_int_t)total, "fraction",
+				 total ? (double)done / (double)total : 1.0,
+				 "seconds_elapsed", (double)elapsed / 1e9), true, &ignored);
+}
+
+void progress_report(struct progress *progress, uint64_t done, uint64_t total)
+{
+	uint64_t now = now_ns(), elapsed = now - progress->started_ns, rate, left;
+	uint64_t period = progress->json ? JSON_PERIOD_NS :
+			  progress->terminal ? TERMINAL_PERIOD_NS : PLAIN_PERIOD_NS;
+
+	if (now - progress->printed_ns < period)
+		return;
+	progress->printed_ns = now;
+	if (progress->json) {
+		print_json(progress, done, total, elapsed);
+		return;
+	}
+	rate = elapsed ? (uint64_t)((double)done * 1e9 / (double)elapsed) : 0;
+	left = rate ? (total - done) / rate : 0;
+	fprintf(stderr, "%s%s: %.1f %%, %s of %s, %s/s, %s left%s",
+		progress->terminal ? "\r" : "", progress->what,
+		total ? 100.0 * (double)done / (double)total : 100.0, text_bytes(done),
+		text_bytes(total), text_bytes(rate), text_duration(left * 1000000000u),
+		progress->terminal ? "\033[K" : "\n");
+}
+
+void progress_end(struct progress *progress)
+{
+	if (progress->terminal && progress->printed_ns != progress->started_ns)
+		fprintf(stderr, "\r\033[K");
+}

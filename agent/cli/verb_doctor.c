@@ -1,0 +1,197 @@
+/*
+ * doctor: looks at everything that a run needs and says how to mend what is
+ * missing. Changes nothing.
+ */
+#include "agent/cli/cli.h"
+
+#include "agent/base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/magic.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum finding { FINDING_OK, FINDING_NOTE, FINDING_BAD };
+
+struct doctor {
+	struct cli *cli;
+	json_t *list;
+	unsigned bad;
+};
+
+/* `mend` NULL when there is nothing to do. */
+__attribute__((format(printf, 5, 6)))
+static void found(struct doctor *doctor, enum finding finding, const char *what,
+		  const char *mend, const char *format, ...)
+{
+	static const char *const words[] = { "ok", "note", "BAD" };
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	doctor->bad += finding == FINDING_BAD;
+	if (finding == FINDING_OK)
+		mend = NULL;
+	if (doctor->cli->json)
+		json_array_append_new(doctor->list, json_pack("{s:s, s:s, s:s, s:s*}",
+			"check", what, "finding", words[finding], "text", text, "mend", mend));
+	else
+		printf("%-5s %-14s %s%s%s\n", words[finding], what, text,
+		       mend ? "\n                     -> " : "", mend ? mend : "");
+}
+
+static void check_kernel(struct doctor *doctor)
+{
+	struct utsname uts;
+	int major = 0, minor = 0;
+
+	uname(&uts);
+	sscanf(uts.release, "%d.%d", &major, &minor);
+	found(doctor, major > 6 || (major == 6 && minor >= 1) ? FINDING_OK : FINDING_BAD, "kernel",
+	      "tracking was tested from 6.1 on; use such a kernel", "Linux %s", uts.release);
+	found(doctor, access("/sys/kernel/btf/vmlinux", R_OK) ? FINDING_BAD : FINDING_OK, "btf",
+	      "use a kernel built with CONFIG_DEBUG_INFO_BTF=y (every Debian kernel is)",
+	      "/sys/kernel/btf/vmlinux");
+}
+
+static void check_bpffs(struct doctor *doctor)
+{
+	struct statfs fs;
+	bool there = !statfs("/sys/fs/bpf", &fs) && (uint32_t)fs.f_type == BPF_FS_MAGIC;
+
+	found(doctor, there ? FINDING_OK : FINDING_NOTE, "bpffs",
+	      "clawback attach mounts it by itself: mount -t bpf bpf /sys/fs/bpf",
+	      "/sys/fs/bpf is %s", there ? "mounted" : "not mounted yet");
+}
+
+static void check_tracker(struct doctor *doctor)
+{
+	struct error err = ERROR_INIT;
+	struct tracker *tracker = NULL;
+	int ret = tracker_open(false, &tracker, &err);
+
+	if (!ret)
+		found(doctor, FINDING_OK, "tracker", NULL, "loaded and attached");
+	else if (ret == -ENOENT)
+		found(doctor, FINDING_NOTE, "tracker", "clawback attach --all", "not loaded");
+	else
+		found(doctor, FINDING_BAD, "tracker", "clawback detach --all, then attach again",
+		      "%s", err.message);
+	tracker_close(tracker);
+}
+
+static void check_dm(struct doctor *doctor)
+{
+	struct error err = ERROR_INIT;
+
+	if (volume_dm_check(&err))
+		found(doctor, FINDING_BAD, "device-mapper",
+		      "modprobe dm-snapshot; without it only volumes that are not mounted for "
+		      "writing can be read (provider = none)", "%s", err.message);
+	else
+		found(doctor, FINDING_OK, "device-mapper", NULL,
+		      "snapshot and snapshot-origin are there");
+}
+
+static void check_io_uring(struct doctor *doctor)
+{
+	struct io_uring ring;
+	int ret = io_uring_queue_init(2, &ring, 0);
+
+	if (ret)
+		found(doctor, FINDING_NOTE, "io_uring", "sysctl kernel.io_uring_disabled=0",
+		      "refused (%s); reading falls back to pread and is slower",
+		      error_text(ret));
+	else
+		found(doctor, FINDING_OK, "io_uring", NULL, "works");
+	if (!ret)
+		io_uring_queue_exit(&ring);
+}
+
+static void check_volumes(struct doctor *doctor)
+{
+	const struct config *config = &doctor->cli->config;
+
+	if (!config->volume_count)
+		found(doctor, FINDING_NOTE, "volumes", "add [volume NAME] sections",
+		      "none is configured in %s", doctor->cli->config_path);
+	for (size_t i = 0; i < config->volume_count; i++) {
+		const struct config_volume *volume = &config->volumes[i];
+		struct volume_status status;
+		struct error err = ERROR_INIT;
+
+		if (protect_status(config, volume, NULL, &status, &err))
+			found(doctor, FINDING_BAD, volume->name,
+			      "mend the file named, or move it away: the next backup is a full",
+			      "%s", err.message);
+		else if (!status.device_found)
+			found(doctor, FINDING_BAD, volume->name, "correct its device",
+			      "%s", status.problem);
+		else if (!status.device.is_dm && status.device.mounted_rw)
+			found(doctor, FINDING_BAD, volume->name,
+			      "put a device-mapper device (LVM, dm-linear) under it",
+			      "%s is mounted for writing and is no device-mapper device",
+			      status.device.path);
+		else
+			found(doctor, FINDING_OK, volume->name, NULL, "%s, %s", status.device.path,
+			      text_bytes(status.device.bytes));
+	}
+}
+
+static void check_repository(struct doctor *doctor)
+{
+	struct error err = ERROR_INIT;
+	struct host host;
+
+	if (!doctor->cli->config.repository.url[0]) {
+		found(doctor, FINDING_BAD, "repository", "set url in [repository]",
+		      "none is configured");
+		return;
+	}
+	if (host_open(&doctor->cli->config, true, &host, &err)) {
+		found(doctor, FINDING_BAD, "repository", "see the message", "%s", err.message);
+		return;
+	}
+	found(doctor, FINDING_OK, "repository", NULL, "%s, fingerprint %s", store_url(host.store),
+	      repo_facts(host.repo)->fingerprint);
+	host_close(&host);
+}
+
+static int doctor_run(struct cli *cli, struct error *err)
+{
+	struct doctor doctor = { .cli = cli, .list = json_array() };
+	int ret = 0;
+
+	found(&doctor, geteuid() ? FINDING_BAD : FINDING_OK, "root", "run as root",
+	      "uid %u", geteuid());
+	check_kernel(&doctor);
+	check_bpffs(&doctor);
+	check_tracker(&doctor);
+	check_dm(&doctor);
+	check_io_uring(&doctor);
+	check_volumes(&doctor);
+	check_repository(&doctor);
+	if (cli->json)
+		ret = cli_print_json(json_pack("{s:O, s:i}", "checks", doctor.list, "bad",
+					       (int)doctor.bad), false, err);
+	json_decref(doctor.list);
+	if (!ret && doctor.bad)
+		ret = error_set(err, -ENOTSUP, "%u things stand in the way of a backup", doctor.bad);
+	return ret;
+}
+
+const struct cli_verb verb_doctor = {
+	.name = "doctor",
+	.arguments = "",
+	.summary = "Check kernel, configuration, volumes and repository; say how to mend each",
+	.maximum = 0,
+	.run = doctor_run,
+};

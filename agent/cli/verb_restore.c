@@ -1,0 +1,192 @@
+/* restore: a recovery point onto a device or into a file. */
+#include "agent/cli/cli.h"
+
+#include "agent/restore/restore.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct restore {
+	const char *to;
+	bool force, in_place, verify, dry_run;
+	struct cli_key key;
+	struct progress progress;
+};
+
+static struct restore *of(struct cli *cli)
+{
+	return cli->settings;
+}
+
+static int take_to(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	of(cli)->to = value;
+	return 0;
+}
+
+#define TAKE_FLAG(name, field)							\
+	static int name(struct cli *cli, const char *value, struct error *err)	\
+	{									\
+		(void)value;							\
+		(void)err;							\
+		of(cli)->field = true;						\
+		return 0;							\
+	}
+
+TAKE_FLAG(take_force, force)
+TAKE_FLAG(take_in_place, in_place)
+TAKE_FLAG(take_verify, verify)
+TAKE_FLAG(take_dry_run, dry_run)
+
+static int take_key(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	of(cli)->key.path = value;
+	return 0;
+}
+
+static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
+	of(cli)->key.passphrase.path = value;
+	return 0;
+}
+
+static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
+{
+	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
+}
+
+static void restore_report(void *context, uint64_t done, uint64_t total)
+{
+	progress_report(&of(context)->progress, done, total);
+}
+
+static int restore_print(struct cli *cli, const struct point *point,
+			 const struct restore_result *result, bool dry, struct error *err)
+{
+	const char *to = of(cli)->to;
+
+	if (cli->json)
+		return cli_print_json(json_pack(
+			"{s:s, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
+			"message_type", dry ? "dry_run" : "summary",
+			"volume", point->volume_name, "point", (json_int_t)point->number,
+			"time", cli_time_json(point->time_ns), "to", to,
+			"volume_bytes", (json_int_t)result->volume_bytes,
+			"data_bytes", (json_int_t)result->data_bytes,
+			"hole_bytes", (json_int_t)result->hole_bytes,
+			"written_bytes", (json_int_t)result->written_bytes,
+			"fetched_bytes", (json_int_t)result->fetched_bytes,
+			"frames", (json_int_t)result->frames,
+			"verified", (int)result->verified), true, err);
+	printf("%s %s@%" PRIu64 " (%s) to %s: %s of data, %s of zeros, %s fetched in %" PRIu64
+	       " frames", dry ? "would restore" : "restored", point->volume_name, point->number,
+	       text_time(point->time_ns), to, text_bytes(result->data_bytes),
+	       text_bytes(result->hole_bytes), text_bytes(result->fetched_bytes),
+	       result->frames);
+	if (!dry)
+		printf(", %s written%s", text_bytes(result->written_bytes),
+		       result->verified ? ", read back and verified" : "");
+	printf("\n");
+	return 0;
+}
+
+static int restore_to(struct cli *cli, struct host *host, const struct point *point,
+		      const struct key_ring *ring, struct error *err)
+{
+	struct restore *restore = of(cli);
+	struct restore_target_options to = {
+		.bytes = point->volume_bytes,
+		.force = restore->force,
+		.in_place = restore->in_place,
+	};
+	struct restore_options options = {
+		.verify = restore->verify,
+		.report = restore_report,
+		.context = cli,
+	};
+	struct error closing = ERROR_INIT;
+	struct restore_target *target = NULL;
+	struct restore_result result;
+	int ret;
+
+	memset(&result, 0, sizeof(result));
+	if (restore->dry_run) {
+		ret = restore_plan(host->repo, point, ring, &result, err);
+		return ret ? ret : restore_print(cli, point, &result, true, err);
+	}
+	ret = restore_target_open(restore->to, &to, &target, err);
+	if (ret)
+		return ret;
+	progress_start(&restore->progress, cli->json, "restore of %s@%" PRIu64,
+		       point->volume_name, point->number);
+	ret = restore_run(host->repo, point, ring, target, &options, &result, err);
+	progress_end(&restore->progress);
+	if (restore_target_close(target, &closing) && !ret) {
+		*err = closing;
+		ret = closing.code;
+	}
+	return ret ? ret : restore_print(cli, point, &result, false, err);
+}
+
+static int restore_run_verb(struct cli *cli, struct error *err)
+{
+	struct restore *restore = of(cli);
+	struct recovery_private *recovery = NULL;
+	struct repo_volume volume;
+	struct point point;
+	struct host host;
+	const char *which;
+	int ret;
+
+	if (!restore->to)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "say where to restore to: "
+				      "--to DEVICE|FILE");
+	ret = host_open(&cli->config, false, &host, err);
+	if (ret)
+		return ret;
+	cli_split_point(cli->arguments[0], &which);
+	ret = repo_volume_find(host.repo, cli->arguments[0], &volume, err);
+	if (!ret)
+		ret = point_find(host.repo, &volume.id, which, &point, err);
+	if (!ret) {
+		ret = cli_key_load(&restore->key, true, &recovery, err);
+		if (!ret) {
+			struct key_ring ring = { .recovery = recovery };
+
+			ret = restore_to(cli, &host, &point, &ring, err);
+		}
+		point_fini(&point);
+	}
+	recovery_private_free(recovery);
+	host_close(&host);
+	return ret;
+}
+
+static const struct cli_option restore_options[] = {
+	{ "to", 0, "DEVICE|FILE", "where to; neither mounted nor too small", take_to },
+	{ "force", 0, NULL, "replace an existing, non-empty file", take_force },
+	{ "in-place", 0, NULL, "write only what differs from what is there", take_in_place },
+	{ "verify", 0, NULL, "read everything back and compare", take_verify },
+	{ "dry-run", 'n', NULL, "say what would be fetched; write nothing", take_dry_run },
+	{ "recovery-key", 0, "FILE", "private half of a recovery key", take_key },
+	{ "passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file },
+	{ "passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd },
+	{ NULL, 0, NULL, NULL, NULL },
+};
+
+const struct cli_verb verb_restore = {
+	.name = "restore",
+	.arguments = "VOLUME[@POINT]",
+	.summary = "Restore a recovery point to a device or a file",
+	.options = restore_options,
+	.settings_size = sizeof(struct restore),
+	.minimum = 1,
+	.maximum = 1,
+	.run = restore_run_verb,
+};

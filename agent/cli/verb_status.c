@@ -1,0 +1,221 @@
+/* status: what is tracked, trusted, dirty; the last point; the RPO now. */
+#include "agent/cli/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+struct status {
+	struct cli *cli;
+	struct tracker *tracker;	/* NULL when nothing is loaded */
+	struct tracker_facts facts;
+	json_t *volumes;
+};
+
+static uint64_t age_seconds(uint64_t time_ns)
+{
+	uint64_t now = (uint64_t)time(NULL);
+
+	return now > time_ns / 1000000000u ? now - time_ns / 1000000000u : 0;
+}
+
+/* What kernel and tracker counted since the last boundary (or attach). */
+static struct tracker_ledger ledger_since(const struct volume_status *status)
+{
+	struct tracker_ledger now = status->ledger;
+	const struct tracker_ledger *base = &status->state.base;
+
+	if (status->trust != TRUST_TRACKED)
+		return now;
+	now.kernel_write_sectors -= base->kernel_write_sectors;
+	now.kernel_discard_sectors -= base->kernel_discard_sectors;
+	now.traced_write_sectors -= base->traced_write_sectors;
+	now.traced_discard_sectors -= base->traced_discard_sectors;
+	return now;
+}
+
+static json_t *ledger_json(const struct volume_status *status)
+{
+	struct tracker_ledger ledger = ledger_since(status);
+
+	return json_pack("{s:s, s:I, s:I, s:I, s:I}", "since",
+			 status->trust == TRUST_TRACKED ? "boundary" : "attach",
+			 "kernel_write_sectors", (json_int_t)ledger.kernel_write_sectors,
+			 "traced_write_sectors", (json_int_t)ledger.traced_write_sectors,
+			 "kernel_discard_sectors", (json_int_t)ledger.kernel_discard_sectors,
+			 "traced_discard_sectors", (json_int_t)ledger.traced_discard_sectors);
+}
+
+static json_t *volume_json(const struct config_volume *volume,
+			   const struct volume_status *status)
+{
+	const struct volume_state *state = &status->state;
+	json_t *object = json_pack(
+		"{s:s, s:s, s:b, s:b, s:s, s:s, s:I, s:b}", "name", volume->name,
+		"device", status->device_found ? status->device.path : volume->device,
+		"device_found", (int)status->device_found, "attached", (int)status->attached,
+		"trust", status->trust == TRUST_TRACKED ? "tracked" : "untrusted",
+		"reason", status->reason, "point", (json_int_t)state->head_point,
+		"pending", (int)status->pending);
+
+	if (!object)
+		return NULL;
+	if (*status->problem)
+		json_object_set_new(object, "problem", json_string(status->problem));
+	if (status->device_found)
+		json_object_set_new(object, "volume_bytes",
+				    json_integer((json_int_t)status->device.bytes));
+	if (status->known)
+		json_object_set_new(object, "volume_id", cli_uuid_json(&state->id));
+	if (status->known)
+		json_object_set_new(object, "since", cli_time_json(state->since_ns));
+	json_object_set_new(object, "point_time", cli_time_json(state->head_time_ns));
+	json_object_set_new(object, "rpo_seconds", state->head_point
+		? json_integer((json_int_t)age_seconds(state->head_time_ns)) : json_null());
+	if (!status->attached)
+		return object;
+	json_object_set_new(object, "dirty_bytes", json_integer(
+		(json_int_t)(status->slot.dirty_blocks * status->slot.block_bytes)));
+	json_object_set_new(object, "granularity_bytes",
+			    json_integer(status->slot.block_bytes));
+	json_object_set_new(object, "bitmap_bytes",
+			    json_integer((json_int_t)(status->slot.blocks / 8)));
+	json_object_set_new(object, "flags", json_integer(status->slot.flags));
+	json_object_set_new(object, "ledger", ledger_json(status));
+	return object;
+}
+
+static void volume_print(const struct config_volume *volume,
+			 const struct volume_status *status)
+{
+	const struct volume_state *state = &status->state;
+	struct tracker_ledger ledger = ledger_since(status);
+
+	printf("%s  %s  %s\n", volume->name,
+	       status->device_found ? status->device.path : volume->device,
+	       status->device_found ? text_bytes(status->device.bytes) : status->problem);
+	if (status->trust == TRUST_TRACKED)
+		printf("  tracked since %s\n", text_time(state->since_ns));
+	else
+		printf("  untrusted: %s; the next backup will be a full one\n", status->reason);
+	if (status->attached) {
+		printf("  dirty %s, granularity %s, bitmap %s%s\n",
+		       text_bytes(status->slot.dirty_blocks * status->slot.block_bytes),
+		       text_bytes(status->slot.block_bytes), text_bytes(status->slot.blocks / 8),
+		       status->slot.flags ? ", MARKS LOST" : "");
+		printf("  ledger since %s: written %" PRIu64 " traced of %" PRIu64
+		       " counted sectors, discarded %" PRIu64 " of %" PRIu64 "\n",
+		       status->trust == TRUST_TRACKED ? "the last boundary" : "attach",
+		       ledger.traced_write_sectors, ledger.kernel_write_sectors,
+		       ledger.traced_discard_sectors, ledger.kernel_discard_sectors);
+	}
+	if (status->pending)
+		printf("  marks of an unfinished run are kept for the next one\n");
+	if (state->head_point)
+		printf("  last point %" PRIu64 " at %s, RPO now %s\n", state->head_point,
+		       text_time(state->head_time_ns),
+		       text_duration(age_seconds(state->head_time_ns) * 1000000000u));
+	else
+		printf("  no recovery point yet\n");
+}
+
+static int status_volume(struct status *status, const struct config_volume *volume,
+			 struct error *err)
+{
+	struct volume_status found;
+	int ret = protect_status(&status->cli->config, volume, status->tracker, &found, err);
+
+	if (ret)
+		return ret;
+	if (status->cli->json)
+		json_array_append_new(status->volumes, volume_json(volume, &found));
+	else
+		volume_print(volume, &found);
+	return 0;
+}
+
+static json_t *tracker_json(const struct status *status)
+{
+	const struct tracker_facts *facts = &status->facts;
+
+	if (!status->tracker)
+		return json_null();
+	return json_pack("{s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"boot_id", facts->identity.boot_id,
+		"program_id", (json_int_t)facts->identity.program_id,
+		"program_tag", facts->identity.program_tag,
+		"link_id", (json_int_t)facts->identity.link_id,
+		"bitmaps_id", (json_int_t)facts->identity.bitmaps_id,
+		"recursion_misses", (json_int_t)facts->recursion_misses,
+		"run_count", (json_int_t)facts->run_count,
+		"run_ns", (json_int_t)facts->run_ns,
+		"map_bytes", (json_int_t)facts->map_bytes,
+		"slots_used", (json_int_t)facts->slots_used);
+}
+
+static void tracker_print(const struct status *status)
+{
+	const struct tracker_facts *facts = &status->facts;
+
+	if (!status->tracker) {
+		printf("tracker: not loaded\n");
+		return;
+	}
+	printf("tracker: program %u (tag %s), link %u, %u volumes, %s of kernel memory, "
+	       "%" PRIu64 " missed runs\n", facts->identity.program_id,
+	       facts->identity.program_tag, facts->identity.link_id, facts->slots_used,
+	       text_bytes(facts->map_bytes), facts->recursion_misses);
+}
+
+static int status_each(struct status *status, struct error *err)
+{
+	struct cli *cli = status->cli;
+	const struct config_volume *volume;
+	int ret = 0;
+
+	for (size_t i = 0; !ret && !cli->argument_count && i < cli->config.volume_count; i++)
+		ret = status_volume(status, &cli->config.volumes[i], err);
+	for (int i = 0; !ret && i < cli->argument_count; i++) {
+		ret = cli_volume(cli, cli->arguments[i], &volume, err);
+		if (!ret)
+			ret = status_volume(status, volume, err);
+	}
+	return ret;
+}
+
+static int status_run(struct cli *cli, struct error *err)
+{
+	struct status status = { .cli = cli };
+	int ret = cli_need_root("status", err);
+
+	if (!ret)
+		ret = tracker_open(false, &status.tracker, err);
+	if (ret == -ENOENT)
+		ret = 0;
+	if (!ret && status.tracker)
+		ret = tracker_facts(status.tracker, &status.facts, err);
+	if (ret) {
+		tracker_close(status.tracker);
+		return ret;
+	}
+	status.volumes = json_array();
+	if (!cli->json)
+		tracker_print(&status);
+	ret = status_each(&status, err);
+	if (!ret && cli->json)
+		ret = cli_print_json(json_pack("{s:o, s:O}", "tracker", tracker_json(&status),
+					       "volumes", status.volumes), false, err);
+	json_decref(status.volumes);
+	tracker_close(status.tracker);
+	return ret;
+}
+
+const struct cli_verb verb_status = {
+	.name = "status",
+	.arguments = "[VOLUME...]",
+	.summary = "Say what is tracked, trusted and dirty, the last point and the RPO now",
+	.maximum = -1,
+	.run = status_run,
+};
