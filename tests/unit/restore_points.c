@@ -232,6 +232,36 @@ static void empty_volume(void **state)
 	lab_path(lab, "other", path);
 	assert_int_not_equal(0, restore_to(lab, 1, path, NULL, NULL, &wrong, NULL, &err));
 	assert_int_equal(err.exit, EXIT_WRONG_KEY);
+	wrong.recovery = NULL;		/* the host opens the map, and no more */
+	assert_int_not_equal(0, restore_to(lab, 1, path, NULL, NULL, &wrong, NULL, &err));
+	assert_int_equal(err.exit, EXIT_WRONG_KEY);
+	points_lab_free(lab);
+}
+
+/* Frames that a later point replaced are skipped over, not fetched. */
+static void gaps_are_not_fetched(void **state)
+{
+	struct random_state random = random_start("gaps_are_not_fetched");
+	struct points_lab *lab = points_lab_new();
+	struct restore_result full, later;
+
+	(void)state;
+	lab->options.inline_bytes = 1;
+	lab_image_change(lab, &random, 1, 8u << 20, 0, 1);
+	for (size_t i = 0; i < 8u << 20; i += 8) {
+		uint64_t value = random_next(&random);	/* does not compress */
+
+		memcpy(lab->images[1].data + i, &value, 8);
+	}
+	lab_commit(lab, &random, POINT_FULL, false);
+	lab_image_change(lab, &random, 2, 8u << 20, 0, 1);
+	memset(lab->images[2].data + (1u << 20), 0, 1u << 20);
+	lab_commit(lab, &random, POINT_INCREMENTAL, false);
+	check_restore(lab, 1, NULL, NULL, &full);
+	assert_in_range(full.fetched_bytes, 8u << 20, (8u << 20) + (64u << 10));
+	check_restore(lab, 2, NULL, NULL, &later);
+	/* The few blocks marked without need come on top. */
+	assert_in_range(later.fetched_bytes, 7u << 20, (8u << 20) - (64u << 10));
 	points_lab_free(lab);
 }
 
@@ -513,6 +543,7 @@ int main(void)
 		cmocka_unit_test(in_place_writes_what_differs),
 		cmocka_unit_test(file_is_sparse),
 		cmocka_unit_test(empty_volume),
+		cmocka_unit_test(gaps_are_not_fetched),
 		cmocka_unit_test(ranges_cover_frames),
 		cmocka_unit_test(target_refusals),
 		cmocka_unit_test(wrong_key_touches_nothing),
