@@ -16,7 +16,7 @@ static const struct {
 } by_code[] = {
 	{ "NoSuchKey", { -ENOENT, false, NULL } },
 	{ "NoSuchBucket", { -ENXIO, false, "create the bucket, or correct its name" } },
-	{ "NoSuchUpload", { -ESTALE, false, NULL } },
+	{ "NoSuchUpload", { -ESTALE, false, "somebody has cleaned the unfinished upload away" } },
 	{ "PreconditionFailed", { -EEXIST, false, NULL } },
 	{ "InvalidRange", { -ERANGE, false, NULL } },
 	{ "AccessDenied", { -EACCES, false,

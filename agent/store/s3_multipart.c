@@ -109,7 +109,7 @@ int s3_multipart_etag(const struct s3_etag *etags, unsigned count, struct s3_eta
 	return 0;
 }
 
-/* The answer to a complete was lost: is what is stored under the key this upload? */
+/* The answer to a completion may be lost: is what is stored under the key this upload? */
 static int complete_confirm(struct s3_store *s3, const char *key,
 			    const struct s3_etag *etags, unsigned count,
 			    uint64_t total_bytes, struct error *err)
@@ -159,8 +159,9 @@ int s3_multipart_complete(struct s3_store *s3, const char *key, const char *uplo
 		.what = "finish writing", .method = "POST", .key = key, .query = &query,
 		.query_count = 1, .sink = &sink, .late_fault = true,
 	};
+	struct error doubt = ERROR_INIT;
 	struct s3_answer answer;
-	int ret;
+	int ret, confirmed;
 
 	body = complete_body(etags, count, &length);
 	if (!body)
@@ -169,7 +170,14 @@ int s3_multipart_complete(struct s3_store *s3, const char *key, const char *uplo
 	request.body_bytes = length;
 	s3_sink_growing(&sink, ANSWER_LIMIT_BYTES);
 	ret = s3_request(s3, &request, &answer, err);
-	if (ret == -ESTALE && answer.resent)
-		return complete_confirm(s3, key, etags, count, total_bytes, err);
-	return ret;
+	if (!ret || ret == -EINTR || !answer.resent)
+		return ret;
+	/* Also after other failures: some servers call a completed upload an error. */
+	confirmed = complete_confirm(s3, key, etags, count, total_bytes, &doubt);
+	if (!confirmed)
+		return 0;
+	if (ret != -ESTALE)
+		return ret;
+	*err = doubt;
+	return confirmed;
 }

@@ -19,8 +19,8 @@ int s3_multipart_put(struct s3_store *s3, const char *key, const char *upload_id
 		     struct error *err);
 
 /*
- * Makes the object of parts 1 … count. When an answer was lost and the upload is
- * gone by the next try, the stored object's size and ETag decide.
+ * Makes the object of parts 1 … count. When an answer was lost and the next tries
+ * fail, the stored object's size and ETag decide.
  */
 int s3_multipart_complete(struct s3_store *s3, const char *key, const char *upload_id,
 			  const struct s3_etag *etags, unsigned count,

@@ -132,6 +132,85 @@ static inline void test_fault_lost_create(void **state)
 	free(data);
 }
 
+/*
+ * The upload is gone at the second try of its completion: done by the first, or
+ * by somebody else? (This server never says so itself: it answers the second try
+ * of a done one like the first, and calls one that is gone "in progress".)
+ */
+static inline void test_fault_lost_completion(void **state)
+{
+	size_t length = LAB_PART_BYTES + 100;
+	const struct { const char *plan; size_t other; int code; } rounds[] = {
+		{ "POST:ok POST:lost POST:404:NoSuchUpload", 0, 0 },
+		{ "POST:ok POST:lost POST:500 POST:500", 0, 0 },
+		{ "POST:ok POST:503 POST:404:NoSuchUpload", 0, -ENOENT },
+		{ "POST:ok POST:503 POST:404:NoSuchUpload", 100, -EIO },
+		{ "POST:ok POST:503 POST:404:NoSuchUpload", length, -EIO },
+		{ "POST:ok POST:503 POST:503", length, -EIO },
+		{ "POST:ok POST:404:NoSuchUpload", 0, -ESTALE },
+	};
+	struct store_options options = lab_options("FAULTY_HTTP");
+	uint8_t *data = suite_data(5, length);
+	struct store *store;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	options.retries = 1;
+	store = lab_open_with(&options, "/completion");
+	for (size_t i = 0; i < sizeof(rounds) / sizeof(rounds[0]); i++) {
+		struct store_upload *upload;
+		int ret;
+
+		if (rounds[i].other)
+			suite_put(store, "x", 6, rounds[i].other);
+		lab_stub("plan %s", rounds[i].plan);
+		suite_ok(store_upload_start(store, "x", &upload, &err), &err);
+		suite_ok(store_upload_write(upload, data, length, &err), &err);
+		ret = store_upload_finish(upload, &err);
+		if (rounds[i].code)
+			suite_failed(ret, rounds[i].code, &err);
+		else
+			suite_ok(ret, &err);
+		lab_stub("plan");
+		if (rounds[i].code == 0)
+			suite_expect(store, "x", 5, length);
+		else if (rounds[i].other)
+			suite_expect(store, "x", 6, rounds[i].other);
+		else
+			suite_absent(store, "x");
+		suite_ok(store_delete(store, "x", &err), &err);
+	}
+	lab_close_empty(store);
+	free(data);
+}
+
+/* Two parts under way and one being filled: the next byte has to wait. */
+static inline void test_fault_back_pressure(void **state)
+{
+	struct store_options options = lab_options("FAULTY_HTTP");
+	uint8_t *data = suite_data(1, LAB_PART_BYTES);
+	struct error err = ERROR_INIT;
+	struct store_upload *upload;
+	struct store *store;
+	uint64_t began;
+
+	(void)state;
+	options.connections = 2;
+	store = lab_open_with(&options, "/pressure");
+	lab_stub("plan PUT:slow:4 PUT:slow:4");
+	suite_ok(store_upload_start(store, "x", &upload, &err), &err);
+	began = fault_clock_ms();
+	for (int i = 0; i < 3; i++)
+		suite_ok(store_upload_write(upload, data, LAB_PART_BYTES, &err), &err);
+	assert_true(fault_clock_ms() - began < 2500);
+	suite_ok(store_upload_write(upload, data, 1, &err), &err);
+	assert_true(fault_clock_ms() - began > 3500);
+	suite_ok(store_upload_finish(upload, &err), &err);
+	suite_ok(store_delete(store, "x", &err), &err);
+	lab_close_empty(store);
+	free(data);
+}
+
 static inline void fault_expect_give_up(struct store *store, const char *fault, int code,
 					const char *text)
 {

@@ -7,11 +7,76 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <utime.h>
 
 #define PART_BYTES (64u << 10)
+
+/* ---- what the store asks of the kernel, in order ------------------------------ */
+
+/* The libraries are linked statically: these are what the store calls. */
+static char asked[4096];
+static bool asking;
+
+static void ask(const char *what, int fd, const char *name)
+{
+	char link[64], path[512] = "?";
+	size_t used = strlen(asked);
+	ssize_t length;
+
+	if (!asking)
+		return;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	path[length > 0 ? length : 0] = '\0';
+	/* Temporary names are random: only that it is one is kept. */
+	if (strstr(path, "/.tmp-"))
+		strcpy(strstr(path, "/.tmp-"), "/TEMPORARY");
+	if (strncmp(name, ".tmp-", 5) == 0)
+		name = "TEMPORARY";
+	snprintf(asked + used, sizeof(asked) - used, "%s %s%s%s\n", what,
+		 strstr(path, "/repository") ? strstr(path, "/repository") : path,
+		 *name ? " " : "", name);
+}
+
+int fsync(int fd)
+{
+	ask("fsync", fd, "");
+	return (int)syscall(SYS_fsync, fd);
+}
+
+int mkdirat(int fd, const char *path, mode_t mode)
+{
+	ask("mkdir", fd, path);
+	return (int)syscall(SYS_mkdirat, fd, path, mode);
+}
+
+int renameat(int old_fd, const char *old, int new_fd, const char *new)
+{
+	ask("rename to", new_fd, new);
+	return (int)syscall(SYS_renameat2, old_fd, old, new_fd, new, 0);
+}
+
+/* Some file systems know no renaming without replacing. */
+static bool rename_plain_only;
+
+int renameat2(int old_fd, const char *old, int new_fd, const char *new, unsigned flags)
+{
+	ask("rename without replacing to", new_fd, new);
+	if (rename_plain_only) {
+		errno = EINVAL;
+		return -1;
+	}
+	return (int)syscall(SYS_renameat2, old_fd, old, new_fd, new, flags);
+}
+
+int linkat(int old_fd, const char *old, int new_fd, const char *new, int flags)
+{
+	ask("link to", new_fd, new);
+	return (int)syscall(SYS_linkat, old_fd, old, new_fd, new, flags);
+}
 
 struct lab {
 	char folder[64];
@@ -118,6 +183,59 @@ static void test_open(void **state)
 	assert_null(strstr(store_url(store), "repository/"));
 	store_close(store);
 	store_close(NULL);
+}
+
+static void expect_asked(const char *wanted)
+{
+	asking = false;
+	assert_string_equal(asked, wanted);
+	asked[0] = '\0';
+	asking = true;
+}
+
+/*
+ * Durability cannot be seen without a power cut; what brings it about can: data
+ * before its name, the name before success, and each new folder in its parent.
+ */
+static void test_durable(void **state)
+{
+	struct store *store = lab_store(state);
+	struct error err = ERROR_INIT;
+	struct store_upload *upload;
+
+	asking = true;
+	suite_put(store, "d1/d2/x", 1, 10);
+	expect_asked("mkdir /repository d1\nfsync /repository\n"
+		     "mkdir /repository/d1 d2\nfsync /repository/d1\n"
+		     "fsync /repository/d1/d2/TEMPORARY\n"
+		     "rename to /repository/d1/d2 x\nfsync /repository/d1/d2\n");
+	suite_put(store, "d1/d2/y", 1, 10);	/* the folders are known now */
+	expect_asked("fsync /repository/d1/d2/TEMPORARY\n"
+		     "rename to /repository/d1/d2 y\nfsync /repository/d1/d2\n");
+	suite_ok(store_put(store, "d1/z", "z", 1, STORE_IF_ABSENT, &err), &err);
+	expect_asked("fsync /repository/d1/TEMPORARY\n"
+		     "rename without replacing to /repository/d1 z\nfsync /repository/d1\n");
+	suite_ok(store_upload_start(store, "d1/u", &upload, &err), &err);
+	suite_ok(store_upload_write(upload, "u", 1, &err), &err);
+	expect_asked("");
+	suite_ok(store_upload_finish(upload, &err), &err);
+	expect_asked("fsync /repository/d1/TEMPORARY\n"
+		     "rename to /repository/d1 u\nfsync /repository/d1\n");
+	suite_ok(store_delete(store, "d1/u", &err), &err);
+	expect_asked("fsync /repository/d1\n");
+	suite_ok(store_delete(store, "d1/z", &err), &err);
+	suite_ok(store_delete(store, "d1/d2/x", &err), &err);
+	suite_ok(store_delete(store, "d1/d2/y", &err), &err);
+	asking = false;
+	asked[0] = '\0';
+}
+
+static void test_link_instead(void **state)
+{
+	rename_plain_only = true;
+	suite_if_absent(lab_store(state));
+	suite_races(lab_store(state), 20);
+	rename_plain_only = false;
 }
 
 /* Temporary files are nobody's objects, and go when they are old. */
@@ -289,7 +407,8 @@ int main(void)
 		cmocka_unit_test(test_ranges), cmocka_unit_test(test_if_absent),
 		cmocka_unit_test(test_races), cmocka_unit_test(test_random),
 		cmocka_unit_test(test_many), cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_upload), cmocka_unit_test(test_temporary),
+		cmocka_unit_test(test_upload), cmocka_unit_test(test_durable),
+		cmocka_unit_test(test_link_instead), cmocka_unit_test(test_temporary),
 		cmocka_unit_test(test_links), cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_folder_gone), cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_descriptors),
