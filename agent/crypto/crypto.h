@@ -4,8 +4,9 @@
  *
  *   recovery pair   X25519; the private half in a passphrase-protected PEM
  *   data key        random, one per point; sealed to every recipient
- *   map key         random, one per repository and host; seals maps; the host
- *                   keeps it, and each point carries it sealed to the recipients
+ *   map key         one per point, derived from a random one that the host keeps
+ *                   per repository; seals the point's map, and is sealed to every
+ *                   recipient along with the data key
  *   signing pair    Ed25519, the host's; signs manifests
  *
  * Keys in memory are wiped by the _fini/_free/wipe functions. Nothing here logs;

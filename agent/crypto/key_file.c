@@ -143,25 +143,79 @@ static int key_file_plain(const struct key_file *file,
 	return *plain ? 0 : key_file_damaged(file, err);
 }
 
-/* Takes `key`, which may be NULL. */
-static int key_file_accept(const struct key_file *file, EVP_PKEY *key,
-			   EVP_PKEY **out, struct error *err)
+static int key_file_other_kind(const struct key_file *file, const char *algorithm,
+			       struct error *err)
 {
-	const char *algorithm;
-
-	if (!key)
-		return key_file_damaged(file, err);
-	if (EVP_PKEY_is_a(key, file->kind->algorithm)) {
-		*out = key;
-		return openssl_forget(0);
-	}
-	algorithm = EVP_PKEY_get0_type_name(key);
 	error_set_exit(err, EXIT_WRONG_KEY, -EKEYREJECTED,
 		       "%s holds a key of another kind (%s): a %s is %s", file->path,
-		       algorithm ? algorithm : "unknown", file->kind->what,
-		       file->kind->algorithm);
-	EVP_PKEY_free(key);
+		       algorithm, file->kind->what, file->kind->algorithm);
 	return openssl_forget(err->code);
+}
+
+/* RFC 8410: the key is an OCTET STRING inside PKCS#8's own. */
+#define KEY_OCTETS_SIZE (2 + CRYPTO_KEY_SIZE)
+static const uint8_t key_octets[2] = { 0x04, CRYPTO_KEY_SIZE };
+
+/*
+ * By hand rather than by EVP_PKCS82PKEY: that tries decoders one after another and
+ * leaves the key all over freed memory.
+ */
+static int key_file_from_pkcs8(const struct key_file *file,
+			       const PKCS8_PRIV_KEY_INFO *plain, EVP_PKEY **key,
+			       struct error *err)
+{
+	const ASN1_OBJECT *algorithm;
+	const uint8_t *octets;
+	char name[64] = "unknown";
+	int length;
+
+	if (PKCS8_pkey_get0(&algorithm, &octets, &length, NULL, plain) != 1)
+		return key_file_damaged(file, err);
+	if (OBJ_obj2nid(algorithm) != file->kind->nid) {
+		OBJ_obj2txt(name, sizeof(name), algorithm, 0);
+		return key_file_other_kind(file, name, err);
+	}
+	if (length == KEY_OCTETS_SIZE && !memcmp(octets, key_octets, 2))
+		*key = EVP_PKEY_new_raw_private_key(file->kind->nid, NULL, octets + 2,
+						    CRYPTO_KEY_SIZE);
+	return *key ? openssl_forget(0) : key_file_damaged(file, err);
+}
+
+static PKCS8_PRIV_KEY_INFO *key_file_to_pkcs8(const struct key_kind *kind,
+					      const uint8_t *raw)
+{
+	CLEANUP_PKCS8 PKCS8_PRIV_KEY_INFO *plain = PKCS8_PRIV_KEY_INFO_new();
+	uint8_t *octets = OPENSSL_malloc(KEY_OCTETS_SIZE);
+
+	if (octets) {
+		memcpy(octets, key_octets, 2);
+		memcpy(octets + 2, raw, CRYPTO_KEY_SIZE);
+		if (plain && PKCS8_pkey_set0(plain, OBJ_nid2obj(kind->nid), 0,
+					     V_ASN1_UNDEF, NULL, octets,
+					     KEY_OCTETS_SIZE) == 1)
+			return STEAL(plain);
+	}
+	OPENSSL_clear_free(octets, KEY_OCTETS_SIZE);
+	return NULL;
+}
+
+/*
+ * A private key of either kind is 32 random bytes (RFC 7748, 5; RFC 8032, 5.1.5).
+ * Drawn here, as getting them out of an EVP_PKEY leaves a copy in freed memory.
+ */
+int key_file_generate(const struct key_kind *kind, EVP_PKEY **key,
+		      PKCS8_PRIV_KEY_INFO **plain, struct error *err)
+{
+	uint8_t raw[CRYPTO_KEY_SIZE];
+
+	*key = NULL;
+	*plain = NULL;
+	if (crypto_random(raw, sizeof(raw), err))
+		return err->code;
+	*key = EVP_PKEY_new_raw_private_key(kind->nid, NULL, raw, sizeof(raw));
+	*plain = key_file_to_pkcs8(kind, raw);
+	crypto_wipe(raw, sizeof(raw));
+	return *key && *plain ? 0 : openssl_error(err, "make a key");
 }
 
 int key_file_private(const struct key_file *file,
@@ -171,24 +225,32 @@ int key_file_private(const struct key_file *file,
 	CLEANUP_PKCS8 PKCS8_PRIV_KEY_INFO *plain = NULL;
 	int ret;
 
+	*key = NULL;
 	if (!strcmp(file->label, PEM_STRING_PKCS8))
 		ret = key_file_decrypt(file, passphrase, &plain, err);
 	else if (!strcmp(file->label, PEM_STRING_PKCS8INF))
 		ret = key_file_plain(file, &plain, err);
 	else
 		ret = key_file_mislabelled(file, "private", err);
-	return ret ? ret : key_file_accept(file, EVP_PKCS82PKEY(plain), key, err);
+	return ret ? ret : key_file_from_pkcs8(file, plain, key, err);
 }
 
 int key_file_public(const struct key_file *file, EVP_PKEY **key,
 		    struct error *err)
 {
 	const uint8_t *at = file->data;
+	const char *algorithm;
 
+	*key = NULL;
 	if (strcmp(file->label, PEM_STRING_PUBLIC))
 		return key_file_mislabelled(file, "public", err);
-	return key_file_accept(file, d2i_PUBKEY(NULL, &at, (long)file->data_length),
-			       key, err);
+	*key = d2i_PUBKEY(NULL, &at, (long)file->data_length);
+	if (!*key)
+		return key_file_damaged(file, err);
+	if (EVP_PKEY_is_a(*key, file->kind->algorithm))
+		return openssl_forget(0);
+	algorithm = EVP_PKEY_get0_type_name(*key);
+	return key_file_other_kind(file, algorithm ? algorithm : "unknown", err);
 }
 
 int key_file_create(const char *path, const struct key_kind *kind, BIO *bio,

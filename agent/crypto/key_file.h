@@ -1,6 +1,10 @@
 /*
  * For this room only: key files, that is one PEM block (RFC 7468) in a regular
  * file. Nothing here ever asks for a passphrase by itself.
+ *
+ * Keys and passphrases are wiped from the memory that was used, with one exception:
+ * OpenSSL's base64 buffer, where the last line of an unencrypted key file may stay
+ * behind in freed memory.
  */
 #ifndef CLAWBACK_CRYPTO_KEY_FILE_H
 #define CLAWBACK_CRYPTO_KEY_FILE_H
@@ -9,10 +13,11 @@
 
 #include <sys/types.h>
 
-/* What a file should hold: "recovery key", "X25519". */
+/* What a file should hold: "recovery key", "X25519", EVP_PKEY_X25519. */
 struct key_kind {
 	const char *what;
 	const char *algorithm;
+	int nid;
 };
 
 struct key_file {
@@ -41,7 +46,12 @@ int key_file_private(const struct key_file *file,
 		     const struct passphrase *passphrase, EVP_PKEY **key,
 		     struct error *err);
 
-/* SubjectPublicKeyInfo. */
+/* A new pair, and its private half for writing. The caller frees both, also after
+ * a failure. */
+int key_file_generate(const struct key_kind *kind, EVP_PKEY **key,
+		      PKCS8_PRIV_KEY_INFO **plain, struct error *err);
+
+/* SubjectPublicKeyInfo. The caller frees *key, also after a failure. */
 int key_file_public(const struct key_file *file, EVP_PKEY **key,
 		    struct error *err);
 

@@ -13,7 +13,7 @@
 #include <openssl/pkcs12.h>
 #include <string.h>
 
-static const struct key_kind recovery_kind = { "recovery key", "X25519" };
+static const struct key_kind recovery_kind = { "recovery key", "X25519", EVP_PKEY_X25519 };
 
 /* RFC 7468 readers skip text before the block. */
 #define RECOVERY_PREAMBLE "clawback recovery key "
@@ -25,16 +25,16 @@ static const struct key_kind recovery_kind = { "recovery key", "X25519" };
  */
 enum { SCRYPT_N = 1 << 14, SCRYPT_R = 8, SCRYPT_P = 10, SCRYPT_SALT_SIZE = 16 };
 
-static X509_SIG *recovery_encrypt(EVP_PKEY *key, const struct passphrase *passphrase)
+static X509_SIG *recovery_encrypt(PKCS8_PRIV_KEY_INFO *plain,
+				  const struct passphrase *passphrase)
 {
-	CLEANUP_PKCS8 PKCS8_PRIV_KEY_INFO *plain = EVP_PKEY2PKCS8(key);
 	/* NULL: random salt, random initialisation vector. */
 	X509_ALGOR *method = PKCS5_pbe2_set_scrypt(EVP_aes_256_cbc(), NULL,
 						   SCRYPT_SALT_SIZE, NULL, SCRYPT_N,
 						   SCRYPT_R, SCRYPT_P);
 	X509_SIG *sealed = NULL;
 
-	if (plain && method)
+	if (method)
 		sealed = PKCS8_set0_pbe(passphrase->text, (int)passphrase->length,
 					plain, method);
 	if (!sealed)
@@ -51,17 +51,17 @@ static bool recovery_public_raw(EVP_PKEY *key, struct recovery_public *public)
 }
 
 /* Both files' content. */
-static int recovery_encode(EVP_PKEY *key, const struct passphrase *passphrase,
+static int recovery_encode(EVP_PKEY *key, X509_SIG *sealed,
 			   struct recovery_public *public, BIO *private_text,
 			   BIO *public_text, struct error *err)
 {
-	CLEANUP_PKCS8_SEALED X509_SIG *sealed = recovery_encrypt(key, passphrase);
 	char fingerprint[CRYPTO_FINGERPRINT_TEXT];
 
-	if (!sealed || !recovery_public_raw(key, public) ||
-	    fingerprint_of(public->key, fingerprint))
+	if (!sealed || !private_text || !public_text)
 		return openssl_error(err, "encrypt the recovery key");
-	if (BIO_printf(private_text, RECOVERY_PREAMBLE "%s\n", fingerprint) <= 0 ||
+	if (!recovery_public_raw(key, public) ||
+	    fingerprint_of(public->key, fingerprint) ||
+	    BIO_printf(private_text, RECOVERY_PREAMBLE "%s\n", fingerprint) <= 0 ||
 	    PEM_write_bio_PKCS8(private_text, sealed) != 1 ||
 	    PEM_write_bio_PUBKEY(public_text, key) != 1)
 		return openssl_error(err, "encode the recovery key");
@@ -74,6 +74,8 @@ int recovery_generate(const char *private_path, const char *public_path,
 {
 	CLEANUP_BIO BIO *private_text = BIO_new(BIO_s_mem());
 	CLEANUP_BIO BIO *public_text = BIO_new(BIO_s_mem());
+	CLEANUP_PKCS8_SEALED X509_SIG *sealed = NULL;
+	CLEANUP_PKCS8 PKCS8_PRIV_KEY_INFO *plain = NULL;
 	CLEANUP_PKEY EVP_PKEY *key = NULL;
 	int ret;
 
@@ -83,12 +85,11 @@ int recovery_generate(const char *private_path, const char *public_path,
 	if (key_file_absent(private_path, &recovery_kind, err) ||
 	    key_file_absent(public_path, &recovery_kind, err))
 		return err->code;
-	key = EVP_PKEY_Q_keygen(NULL, NULL, "X25519");
-	if (!key || !private_text || !public_text)
-		return openssl_error(err, "make a recovery key");
-	ret = recovery_encode(key, passphrase, public, private_text, public_text, err);
-	if (ret)
-		return ret;
+	if (key_file_generate(&recovery_kind, &key, &plain, err))
+		return err->code;
+	sealed = recovery_encrypt(plain, passphrase);
+	if (recovery_encode(key, sealed, public, private_text, public_text, err))
+		return err->code;
 	/* The private half first: a public key that nobody can open with is a trap. */
 	ret = key_file_create(private_path, &recovery_kind, private_text, 0600, err);
 	if (ret)

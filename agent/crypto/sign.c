@@ -10,7 +10,7 @@
 
 #define SIGN_LABEL_LIMIT 128	/* with its NUL */
 
-static const struct key_kind signing_kind = { "signing key", "ED25519" };
+static const struct key_kind signing_kind = { "signing key", "ED25519", EVP_PKEY_ED25519 };
 
 struct signing_private {
 	EVP_PKEY *key;
@@ -46,10 +46,10 @@ int signing_generate(const char *path, struct signing_private **private,
 	*private = NULL;
 	if (key_file_absent(path, &signing_kind, err))
 		return err->code;
-	key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-	plain = key ? EVP_PKEY2PKCS8(key) : NULL;
-	if (!plain || !text || PEM_write_bio_PKCS8_PRIV_KEY_INFO(text, plain) != 1)
-		return openssl_error(err, "make a signing key");
+	if (key_file_generate(&signing_kind, &key, &plain, err))
+		return err->code;
+	if (!text || PEM_write_bio_PKCS8_PRIV_KEY_INFO(text, plain) != 1)
+		return openssl_error(err, "encode the signing key");
 	if (key_file_create(path, &signing_kind, text, 0600, err))
 		return err->code;
 	return signing_new(STEAL(key), private, err);

@@ -7,11 +7,37 @@
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <malloc.h>
 #include <signal.h>
 
 /* Allocations until one fails; negative: none will. */
 static long allocations_left = -1;
 static bool allocation_failed;
+
+/*
+ * What OpenSSL gives back to the heap while it is watched, so that it can be
+ * searched for secrets. scrypt's working memory is too large to keep.
+ */
+#define FREED_BLOCK_MAX 65536
+static uint8_t freed_log[8 << 20];
+static size_t freed_length;
+static bool freed_watched;
+
+static void freed_note(const void *memory)
+{
+	size_t size = malloc_usable_size((void *)memory);
+
+	if (size > FREED_BLOCK_MAX)
+		return;
+	assert_true(freed_length + size <= sizeof(freed_log));
+	memcpy(freed_log + freed_length, memory, size);
+	freed_length += size;
+}
+
+static bool freed_contains(const void *secret, size_t length)
+{
+	return memmem(freed_log, freed_length, secret, length) != NULL;
+}
 
 static bool allocation_fails(void)
 {
@@ -40,6 +66,8 @@ static void plain_free(void *memory, const char *file, int line)
 {
 	(void)file;
 	(void)line;
+	if (memory && freed_watched)
+		freed_note(memory);
 	free(memory);
 }
 
@@ -105,6 +133,7 @@ static int run_sign(struct error *err)
 	uint8_t signature[CRYPTO_SIGNATURE_SIZE];
 	int ret = sign_data(signer, "label", "data", 4, signature, err);
 
+	assert_int_equal(ERR_peek_error(), 0);
 	if (!ret && sign_verify(&signer_half, "label", "data", 4, signature))
 		ret = error_set(err, -EBADMSG, "not verified");
 	return ret;
@@ -262,6 +291,65 @@ static void generate_without_memory(void **state)
 	assert_true(failures > 5);
 }
 
+/* The 32 bytes of the private key in a PKCS#8 file. */
+static void raw_private(const char *path, const char *passphrase, uint8_t *key)
+{
+	FILE *file;
+
+	assert_int_equal(test_shell("openssl pkey -in %s -passin \"pass:%s\" -outform DER "
+				    "-out %s", path, passphrase, test_path("der")), 0);
+	file = fopen(test_path("der"), "r");
+	assert_int_equal(fseek(file, -CRYPTO_KEY_SIZE, SEEK_END), 0);
+	assert_int_equal(fread(key, 1, CRYPTO_KEY_SIZE, file), CRYPTO_KEY_SIZE);
+	fclose(file);
+}
+
+#define SECRET "a very secret passphrase"
+
+/*
+ * A run that makes, encrypts, loads and uses a key leaves neither the key nor the
+ * passphrase behind; one that keeps its key in the clear, not the key.
+ */
+static void freed_memory_is_wiped(void **state)
+{
+	const char *path = test_path("w.pem"), *plain = test_path("s.pem");
+	const struct passphrase passphrase = test_passphrase(SECRET);
+	struct recovery_private *private = NULL;
+	struct signing_private *host = NULL;
+	struct recovery_public public;
+	struct point_keys keys;
+	struct error err = ERROR_INIT;
+	uint8_t wrap[CRYPTO_WRAP_SIZE], raw[CRYPTO_KEY_SIZE];
+
+	(void)state;
+	freed_watched = true;
+	assert_int_equal(recovery_generate(path, test_path("w.pub"), &passphrase, &public,
+					   &err), 0);
+	assert_int_equal(recovery_private_load(path, &passphrase, &private, &err), 0);
+	assert_int_equal(keys_wrap(&public, &some_keys, NULL, 0, wrap, &err), 0);
+	assert_int_equal(keys_unwrap(private, wrap, NULL, 0, &keys, &err), 0);
+	recovery_private_free(private);
+	assert_int_equal(signing_generate(plain, &host, &err), 0);
+	signing_free(host);
+	assert_int_equal(signing_load(plain, &host, &err), 0);
+	assert_int_equal(sign_data(host, "l", "d", 1, wrap, &err), 0);
+	signing_free(host);
+	freed_watched = false;
+
+	assert_false(freed_contains(SECRET, strlen(SECRET)));
+	raw_private(path, SECRET, raw);
+	assert_false(freed_contains(raw, sizeof(raw)));
+	assert_false(freed_contains(raw + 8, 16));
+	raw_private(plain, "", raw);
+	assert_false(freed_contains(raw, sizeof(raw)));
+	assert_false(freed_contains(raw + 8, 16));
+	/* The search does find what was not wiped. */
+	freed_watched = true;
+	OPENSSL_free(OPENSSL_strdup(SECRET));
+	freed_watched = false;
+	assert_true(freed_contains(SECRET, strlen(SECRET)));
+}
+
 /* There is no "no digest" to return: the process ends rather than go on with one. */
 static void digest_ends_the_process(void **state)
 {
@@ -289,6 +377,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_allocation_fails_once),
 		cmocka_unit_test(generate_without_memory),
+		cmocka_unit_test(freed_memory_is_wiped),
 		cmocka_unit_test(digest_ends_the_process),
 	};
 

@@ -93,7 +93,7 @@ static void other_keys_are_refused(void **state)
 {
 	static const char *const kinds[][2] = {
 		{ "-algorithm X25519", "X25519" },
-		{ "-algorithm RSA -pkeyopt rsa_keygen_bits:1024", "RSA" },
+		{ "-algorithm RSA -pkeyopt rsa_keygen_bits:1024", "rsaEncryption" },
 		{ "-algorithm ED448", "ED448" },
 	};
 	const char *path = test_path("other.pem");

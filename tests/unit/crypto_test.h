@@ -46,12 +46,12 @@ static inline int test_folder_remove(void **state)
 	return nftw(test_folder, test_folder_remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* NAME in the folder; one of four rotating buffers. */
+/* NAME in the folder; one of 32 rotating buffers. */
 static inline const char *test_path(const char *name)
 {
-	static char paths[4][256];
+	static char paths[32][256];
 	static unsigned int next;
-	char *path = paths[next++ % 4];
+	char *path = paths[next++ % 32];
 
 	snprintf(path, sizeof(paths[0]), "%s/%s", test_folder, name);
 	return path;
