@@ -5,6 +5,8 @@
 #include "agent/pipeline/frame.h"
 #include "tests/unit/pipeline_lab.h"
 
+#include <zstd.h>
+
 #define FRAMES 4
 
 struct fixture {
@@ -156,6 +158,9 @@ static void test_wrong_lengths(void **state)
 			where.length = frame_where(f, i).length;
 			free(copy);
 		}
+		where.length++;
+		refused(f, &f->lab->volume, &where, frame_bytes(f, i), where.length - 1);
+		where.length--;
 		refused(f, &f->lab->volume, &where, frame_bytes(f, i), where.length - 1);
 		refused(f, &f->lab->volume, &where, frame_bytes(f, i), where.length + 1);
 	}
@@ -313,6 +318,31 @@ static void test_forged_lists(void **state)
 	}
 }
 
+/* A payload that decompresses well, but to more or less than the frame's blocks. */
+static void test_forged_payload(void **state)
+{
+	static const size_t sizes[] = { 0, 1, BLOCK_BYTES - 1, BLOCK_BYTES,
+					2 * BLOCK_BYTES - 1, 2 * BLOCK_BYTES,
+					2 * BLOCK_BYTES + 1, 3 * BLOCK_BYTES };
+	static const uint8_t source[3 * BLOCK_BYTES];
+	struct fixture *f = *state;
+	struct error err = ERROR_INIT;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		uint8_t inner[2 + 256] = { 5, 2 };
+		size_t got = ZSTD_compress(inner + 2, 256, source, sizes[i], 1);
+		struct frame_facts facts = {
+			.flags = FRAME_ZSTD, .number = (uint32_t)i, .blocks = 2,
+			.extent_count = 1, .extents_bytes = 2,
+			.payload_bytes = (uint32_t)got,
+		};
+
+		assert_false(ZSTD_isError(got));
+		assert_int_equal(sizes[i] == 2 * BLOCK_BYTES ? 0 : -EBADMSG,
+				 decode_forged(f, &facts, inner, &err));
+	}
+}
+
 /* Random headers and contents, properly sealed: refused or decoded, no more. */
 static void test_forged_random(void **state)
 {
@@ -358,6 +388,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_identity),
 		cmocka_unit_test(test_segment_header),
 		cmocka_unit_test(test_forged_lists),
+		cmocka_unit_test(test_forged_payload),
 		cmocka_unit_test(test_forged_random),
 	};
 

@@ -343,5 +343,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_memory, lab_setup, lab_teardown),
 	};
 
+	alarm(300);	/* a lost wake-up must not hang the lane */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
