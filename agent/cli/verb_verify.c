@@ -158,9 +158,9 @@ static int verify_run(struct cli *cli, struct error *err)
 	for (int i = 0; !ret && i < cli->argument_count; i++)
 		ret = verify_named(cli, &host, &ring, cli->arguments[i], err);
 	if (!ret && verify->problems)
-		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "%" PRIu64 " problems; "
+		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "%" PRIu64 " problem%s found; "
 				     "points that need what is damaged cannot be restored whole",
-				     verify->problems);
+				     verify->problems, verify->problems == 1 ? "" : "s");
 	recovery_private_free(recovery);
 	host_close(&host);
 	return ret;

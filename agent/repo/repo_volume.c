@@ -1,7 +1,8 @@
 /*
  * Volume objects: volumes/ID.json, one small JSON a volume, so that a name can be
  * found without listing every object. They are hints: the name that counts is in
- * each signed manifest.
+ * each signed manifest. A digest tells damage; the text is canonical, so that a
+ * reader accepts exactly what a writer wrote.
  */
 #include "agent/repo/repo_private.h"
 
@@ -14,20 +15,34 @@
 #define VOLUME_PREFIX "volumes/"
 #define VOLUME_OBJECT_MAX 4096u
 
+static char *volume_text(const struct repo_volume *volume)
+{
+	char id[UUID_TEXT_SIZE], check[2 * CRYPTO_DIGEST_SIZE + 1];
+	char named[UUID_TEXT_SIZE + REPO_NAME_MAX + 2];
+	uint8_t digest[CRYPTO_DIGEST_SIZE];
+	json_t *object;
+	char *text;
+
+	uuid_format(&volume->id, id);
+	snprintf(named, sizeof(named), "%s %s", id, volume->name);
+	digest_of(named, strlen(named), digest);
+	hex_encode(digest, sizeof(digest), check);
+	object = json_pack("{s:s, s:i, s:s, s:s, s:s}", "format", "clawback volume",
+			   "version", 1, "id", id, "name", volume->name, "sha256", check);
+	text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
+	json_decref(object);
+	return text;
+}
+
 int repo_volume_add(struct repo *repo, const struct repo_volume *volume,
 		    struct error *err)
 {
 	char id[UUID_TEXT_SIZE], key[STORE_KEY_MAX];
-	CLEANUP_FREE char *text = NULL;
-	json_t *object;
+	CLEANUP_FREE char *text = volume_text(volume);
 	int ret;
 
 	uuid_format(&volume->id, id);
 	snprintf(key, sizeof(key), VOLUME_PREFIX "%s.json", id);
-	object = json_pack("{s:s, s:i, s:s, s:s}", "format", "clawback volume",
-			   "version", 1, "id", id, "name", volume->name);
-	text = object ? json_dumps(object, JSON_INDENT(2)) : NULL;
-	json_decref(object);
 	if (!text)
 		return error_set(err, -ENOMEM, "registering volume %s: out of memory",
 				 volume->name);
@@ -75,8 +90,10 @@ static int volume_load(struct repo *repo, struct repo_volume *volume,
 {
 	char id[UUID_TEXT_SIZE], key[STORE_KEY_MAX];
 	CLEANUP_FREE uint8_t *text = NULL;
+	CLEANUP_FREE char *wanted = NULL;
 	json_t *object;
 	size_t length;
+	bool good;
 	int ret;
 
 	uuid_format(&volume->id, id);
@@ -85,11 +102,13 @@ static int volume_load(struct repo *repo, struct repo_volume *volume,
 	if (ret)
 		return error_prefix(err, "reading what volume %s is", id);
 	object = json_loadb((const char *)text, length, JSON_REJECT_DUPLICATES, NULL);
-	if (!object || json_take_text(object, "name", volume->name, sizeof(volume->name)))
-		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
-				     "%s/%s is damaged", store_url(repo->store), key);
+	good = object && !json_take_text(object, "name", volume->name, sizeof(volume->name));
 	json_decref(object);
-	return ret;
+	wanted = good ? volume_text(volume) : NULL;
+	good = wanted && strlen(wanted) == length && !memcmp(wanted, text, length);
+	return good ? 0 : error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "%s/%s is damaged; "
+					 "its points can still be named by the volume's id",
+					 store_url(repo->store), key);
 }
 
 static int volume_order(const void *a, const void *b)
@@ -145,15 +164,21 @@ int repo_volume_find(struct repo *repo, const char *name,
 	CLEANUP_FREE struct repo_volume *volumes = NULL;
 	const struct repo_volume *found = NULL;
 	struct uuid id;
-	bool by_id = !uuid_parse(name, &id);
 	size_t count;
-	int ret = repo_volumes(repo, &volumes, &count, err);
+	int ret;
 
+	/* An id needs no looking up, and so works when a volume object is damaged. */
+	if (!uuid_parse(name, &id)) {
+		memset(volume, 0, sizeof(*volume));
+		volume->id = id;
+		uuid_format(&id, volume->name);
+		return 0;
+	}
+	ret = repo_volumes(repo, &volumes, &count, err);
 	if (ret)
 		return ret;
 	for (size_t i = 0; i < count; i++) {
-		if (by_id ? !uuid_equal(&volumes[i].id, &id)
-			  : strcmp(volumes[i].name, name) != 0)
+		if (strcmp(volumes[i].name, name) != 0)
 			continue;
 		if (found)
 			return error_set_exit(err, EXIT_USAGE, -EEXIST,
