@@ -35,7 +35,8 @@
 struct pipeline_progress {
 	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes,
 		       uint64_t stored_bytes);
-	/* The last block was read: the snapshot may be dropped. May block. An
+	/* The last block was read and the job's fd is not used any more: both it
+	 * and the snapshot may be dropped. May block. An
 	 * error fails the run. NULL is fine. */
 	int (*read_done)(void *context, struct error *err);
 	void *context;

@@ -20,7 +20,8 @@ struct run {
 	struct boundary_volume frozen[VOLUME_GROUP_MAX];
 	size_t count;
 	struct boundary *boundary;	/* NULL when no snapshot stands */
-	size_t reading;			/* the volume being read */
+	size_t reading;			/* the volume being read, */
+	int reading_fd;			/* its snapshot; -1 when closed */
 	struct backup_times times;
 };
 
@@ -184,7 +185,9 @@ static int run_read_done(void *context, struct error *err)
 		ret = image_digest(run->frozen[i].read_path, &run->volumes[i].point, err);
 	if (!ret)
 		ret = boundary_check(run->boundary, err);
-	/* The snapshot costs every write; it goes as soon as it can. */
+	/* Open, the snapshot could not be removed. */
+	close(STEAL_FD(run->reading_fd));
+	/* It costs every write; it goes as soon as it can. */
 	if (!ret && i + 1 == run->count)
 		ret = run_drop_snapshot(run, err);
 	return ret;
@@ -203,7 +206,7 @@ static int run_read(struct run *run, size_t i, struct error *err)
 	struct run_volume *volume = &run->volumes[i];
 	const struct config *config = run->host->config;
 	char prefix[STORE_KEY_MAX];
-	CLEANUP_CLOSE int fd = snapshot_open(run->frozen[i].read_path, err);
+	int fd = snapshot_open(run->frozen[i].read_path, err);
 	struct pipeline_job job = {
 		.fd = fd,
 		.volume_bytes = volume->device.bytes,
@@ -229,7 +232,9 @@ static int run_read(struct run *run, size_t i, struct error *err)
 		return fd;
 	point_segment_prefix(&volume->point, prefix);
 	run->reading = i;
+	run->reading_fd = fd;
 	ret = pipeline_run(&job, &volume->output, err);
+	cleanup_close(&run->reading_fd);
 	volume->has_output = !ret;
 	return ret;
 }
