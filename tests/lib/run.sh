@@ -61,7 +61,7 @@ test_run() {
 
 	left=$(leftovers_after "$state/before" "$id")
 	if [ -n "$left" ]; then
-		verdict=FAILED dirty=1 reason="left behind: $(head -n 1 <<<"$left")"
+		verdict=FAILED dirty=1 reason="${reason:+$reason; }left behind: $(head -n 1 <<<"$left")"
 		printf '\nLEFT BEHIND by this test:\n%s\n' "$left" >>"$log"
 		# Its processes are ours to end; devices are left for a look.
 		sed -n 's/^process \([0-9]*\): .*/\1/p' <<<"$left" | xargs -r kill 2>/dev/null
@@ -69,7 +69,7 @@ test_run() {
 	test_kernel_log "$state/kernel-after"
 	complaints=$(LC_ALL=C comm -13 "$state/kernel-before" "$state/kernel-after")
 	if [ -n "$complaints" ]; then
-		verdict=FAILED dirty=1 reason="the kernel complained: $(head -n 1 <<<"$complaints")"
+		verdict=FAILED dirty=1 reason="${reason:+$reason; }the kernel complained: $(head -n 1 <<<"$complaints")"
 		printf '\nTHE KERNEL COMPLAINED during this test:\n%s\n' "$complaints" >>"$log"
 		LC_ALL=C tail -n 150 "$state/kernel-after.dmesg" >>"$log"
 	fi

@@ -4,20 +4,27 @@
  * compares every block of the snapshot with the image built so far.
  *
  *   volume_boundary [--rounds N] [--seed S] [--bytes N] [--mutation M] [--table T]
+ *                   [--writer COMMAND]
  *
  * Exit code 0 only when no block was missed. A mutation breaks the protocol on
  * purpose: no-copy, late-rotate, no-alias, no-discard; "hold" is none of them but
  * lets the volume stand suspended for 50 ms before rotation, which no-alias does
  * as well.
+ *
+ * With --writer, COMMAND writes instead: it is given the volume's path and a seed,
+ * says "ready" on its standard output when it is at work, and leaves the volume
+ * unused when it is sent SIGTERM.
  */
 #include "tests/vm/volume_lab.h"
 
 #include <getopt.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 struct settings {
 	unsigned rounds;
 	uint64_t seed, bytes;
-	const char *mutation, *table;
+	const char *mutation, *table, *writer;
 };
 
 static struct boundary_test_hooks hooks;
@@ -43,6 +50,7 @@ static void settings_parse(int argc, char **argv, struct settings *settings)
 		{ "bytes", required_argument, NULL, 'b' },
 		{ "mutation", required_argument, NULL, 'm' },
 		{ "table", required_argument, NULL, 't' },
+		{ "writer", required_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -54,6 +62,7 @@ static void settings_parse(int argc, char **argv, struct settings *settings)
 		case 'b': settings->bytes = strtoull(optarg, NULL, 0); break;
 		case 'm': settings->mutation = optarg; break;
 		case 't': settings->table = optarg; break;
+		case 'w': settings->writer = optarg; break;
 		default: exit(2);
 		}
 	}
@@ -98,10 +107,46 @@ static uint64_t round_run(struct lab_volume *volume, unsigned number,
 	return differences;
 }
 
+/* ---- a writer of its own ------------------------------------------------------ */
+
+static pid_t writer_pid;
+
+static void writer_start(const struct lab_volume *volume, const struct settings *settings)
+{
+	char seed[32], word[8] = "";
+	int pipe_fds[2];
+
+	snprintf(seed, sizeof(seed), "%llu", (unsigned long long)settings->seed);
+	LAB_CHECK(!pipe(pipe_fds), "no pipe");
+	fflush(stdout);
+	writer_pid = fork();
+	LAB_CHECK(writer_pid >= 0, "no process");
+	if (!writer_pid) {
+		dup2(pipe_fds[1], STDOUT_FILENO);
+		close(pipe_fds[0]);
+		close(pipe_fds[1]);
+		execl(settings->writer, settings->writer, volume->path, seed, NULL);
+		_exit(127);
+	}
+	close(pipe_fds[1]);
+	LAB_CHECK(read(pipe_fds[0], word, 5) == 5 && !strcmp(word, "ready"),
+		  "the writer %s did not get to work", settings->writer);
+	close(pipe_fds[0]);
+}
+
+static void writer_stop(void)
+{
+	int status = 0;
+
+	LAB_CHECK(!kill(writer_pid, SIGTERM) && waitpid(writer_pid, &status, 0) == writer_pid &&
+		  WIFEXITED(status) && !WEXITSTATUS(status),
+		  "the writer failed: status 0x%x", (unsigned)status);
+}
+
 int main(int argc, char **argv)
 {
 	struct settings settings = { 8, random_start("volume_boundary").value,
-				     64 << 20, "none", NULL };
+				     64 << 20, "none", NULL, NULL };
 	struct tracker_ledger base;
 	uint64_t differences = 0;
 	struct lab_volume *volume;
@@ -111,10 +156,16 @@ int main(int argc, char **argv)
 	settings_mutate(settings.mutation);
 	lab_begin();
 	volume = lab_volume("labvolume", settings.bytes, settings.table);
-	lab_start_writers(volume, settings.seed);
+	if (settings.writer)
+		writer_start(volume, &settings);
+	else
+		lab_start_writers(volume, settings.seed);
 	for (unsigned i = 0; i <= settings.rounds; i++)
 		differences += round_run(volume, i, &base, &shorts);
-	lab_stop_writers();
+	if (settings.writer)
+		writer_stop();
+	else
+		lab_stop_writers();
 	/* At rest nothing may be wanting either. */
 	differences += round_run(volume, settings.rounds + 1, &base, &shorts);
 	lab_check_clean();

@@ -148,9 +148,30 @@ LAB uint32_t lab_loop(uint64_t bytes, int *fd, char path[static 32])
 	return tracker_device(st.st_rdev);
 }
 
+/* `table` with DEVICE and SECTORS replaced. */
+static void lab_table(const char *table, const char *device, uint64_t sectors,
+		      char *lines, size_t room)
+{
+	size_t used = 0;
+
+	while (*table && used + 32 < room) {
+		if (strncmp(table, "DEVICE", 6) == 0) {
+			used += (size_t)sprintf(lines + used, "%s", device);
+			table += 6;
+		} else if (strncmp(table, "SECTORS", 7) == 0) {
+			used += (size_t)sprintf(lines + used, "%llu",
+						(unsigned long long)sectors);
+			table += 7;
+		} else {
+			lines[used++] = *table++;
+		}
+	}
+	lines[used] = '\0';
+}
+
 /*
- * A volume with the table that `table` makes of the path beneath: lines of
- * dmsetup, "%1$s" standing for the path, "%2$llu" for the sectors. NULL: linear.
+ * A volume with lines of dmsetup's as its table, DEVICE standing for the loop
+ * device beneath, SECTORS for its size. NULL: linear.
  */
 LAB struct lab_volume *lab_volume(const char *name, uint64_t bytes, const char *table)
 {
@@ -162,11 +183,8 @@ LAB struct lab_volume *lab_volume(const char *name, uint64_t bytes, const char *
 	LAB_CHECK(!uuid_new(&volume->id), "no random numbers");
 	volume->bytes = bytes;
 	lab_loop(bytes, &volume->lower_fd, volume->lower_path);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	snprintf(lines, sizeof(lines), table ? table : "0 %2$llu linear %1$s 0",
-		 volume->lower_path, (unsigned long long)bytes / 512);
-#pragma GCC diagnostic pop
+	lab_table(table ? table : "0 SECTORS linear DEVICE 0", volume->lower_path,
+		  bytes / 512, lines, sizeof(lines));
 	/* mknodes: without udevd nobody else makes the node. */
 	snprintf(command, sizeof(command),
 		 "dmsetup create %s -u LAB-%s <<'END' && dmsetup mknodes\n%s\nEND",

@@ -1,0 +1,65 @@
+#!/bin/bash
+# The volumes of a group share one instant: of two counters of which the first is
+# always written first, no pair of points shows the second ahead or far behind.
+#
+# guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
+# timeout: 300
+. "$(dirname "$0")/../lib/guest.sh"
+. tests/lib/clawback.sh
+
+# shellcheck disable=SC2086
+set -- ${CLAWBACK_DISKS:?}
+rounds=4
+! is_full || rounds=30
+make_linear_volume data labdata "$1" $((8 * 2048))
+make_linear_volume wal labwal "$2" $((8 * 2048))
+clawback_begin "$work/repository"
+clawback_volume data "$data" group=both
+clawback_volume wal "$wal" group=both
+
+# Each number reaches data's block before wal's: at any instant wal = data or data - 1.
+cat >"$work/counter.py" <<'END'
+import mmap, os, sys
+block = mmap.mmap(-1, 4096)
+fds = [os.open(path, os.O_WRONLY | os.O_DIRECT) for path in sys.argv[1:]]
+number = 0
+while True:
+    number += 1
+    block[0:8] = number.to_bytes(8, "little")
+    for fd in fds:
+        os.pwrite(fd, block, 65536)
+END
+python3 "$work/counter.py" "$data" "$wal" &
+counter=$!
+defer clawback_stop $counter
+
+# number_in VOLUME@POINT
+number_in() {
+	clawback restore "$1" --to "$work/image" --force "${clawback_key[@]}" >"$work/restore.out"
+	od -A n -t u8 -j 65536 -N 8 "$work/image" | tr -d ' '
+	rm "$work/image"
+}
+wait_for 20 has_written "$wal" 1000
+
+for ((round = 1; round <= rounds; round++)); do
+	backup both
+	kill -0 $counter || fail "the counter stopped: a volume refused a write"
+	assert_equal "$(summary data point.time)" "$(summary wal point.time)" "the points' times"
+	assert_equal "$(summary data point.number)" "$(summary wal point.number)" "the points' numbers"
+done
+assert_no_helpers
+for ((round = 1; round <= rounds; round++)); do
+	first=$(number_in "data@$round")
+	second=$(number_in "wal@$round")
+	echo "points $round: data $first, wal $second"
+	[ "$second" = "$first" ] || [ "$second" = $((first - 1)) ] ||
+		fail "data has $first and wal $second: not one instant"
+done
+
+# The counters do tell: two runs, two instants.
+clawback backup data >"$work/one.out"
+clawback backup wal >"$work/two.out"
+first=$(number_in data@latest)
+second=$(number_in wal@latest)
+[ "$second" -gt "$first" ] || fail "two runs, yet $first and $second: this test sees nothing"
+clawback_end

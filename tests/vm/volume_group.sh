@@ -1,0 +1,15 @@
+#!/bin/bash
+# The point of a group is one instant for all its volumes; the guardian resumes them
+# when the agent dies or hangs while they are suspended.
+#
+# guest: plain 2048M
+# timeout: 400
+. "$(dirname "$0")/../lib/guest.sh"
+
+program=$CLAWBACK_BUILD/tests/vm/volume_group
+rounds=5
+is_full && rounds=40
+modprobe -a dm-snapshot loop
+"$program" --rounds $rounds
+echo "== broken on purpose: one volume after the other"
+assert_exit 1 "$program" --rounds 8 --mutation split

@@ -1,0 +1,71 @@
+#!/bin/bash
+# A plain dm-linear volume is protected exactly, also after it was renamed, came
+# back under another number, or was changed while nobody looked.
+#
+# guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
+# timeout: 300
+. "$(dirname "$0")/../lib/guest.sh"
+. tests/lib/clawback.sh
+. tests/lib/volume-story.sh
+
+# shellcheck disable=SC2086
+set -- ${CLAWBACK_DISKS:?}
+sectors=$((48 * 2048))
+
+# activate NAME [OPTION]...: the volume with its uuid, as an init script would.
+activate() {
+	local name=$1
+	shift
+	dmsetup create "$name" --uuid TEST-plain --table "0 $sectors linear $disk 2048" "$@"
+	udevadm settle
+}
+deactivate() { [ ! -e "/dev/mapper/$1" ] || dmsetup remove --retry "$1"; }
+minor() { dmsetup info --columns --noheadings --options minor "$1" | tr -d ' '; }
+
+disk=$1
+mkfs.ext4 -q "$2"
+mount_volume "$2" "$work/repository"
+clawback_begin "$work/repository/clawback"
+activate plain
+defer deactivate plain
+volume_story plain /dev/mapper/plain ext4
+assert_matches_volume plain /dev/mapper/plain
+
+echo "== renamed: tracked on"
+dmsetup rename plain other
+udevadm settle
+defer deactivate other
+fill /dev/mapper/other 4 11
+backup plain
+assert_kind incremental
+assert_matches_volume plain /dev/mapper/other
+
+echo "== back under another number: not trusted, whole again"
+before=$(minor other)
+deactivate other
+make_volume _ occupant "0 8 error"
+activate other
+[ "$(minor other)" != "$before" ] || fail "it has its old number"
+fill /dev/mapper/other 4 17
+backup plain
+assert_kind full
+assert_matches_volume plain /dev/mapper/other
+fill /dev/mapper/other 1 3
+backup plain
+assert_kind incremental
+assert_matches_volume plain /dev/mapper/other
+
+echo "== changed beneath while it was gone, then back under the same number"
+before=$(minor other)
+deactivate other
+fill "$disk" 2 30
+activate other --minor "$before"
+assert_equal "$before" "$(minor other)" "its number"
+backup plain
+assert_kind full
+assert_matches_volume plain /dev/mapper/other
+
+echo "== gone"
+deactivate other
+assert_refused 1 plain clawback backup plain
+clawback_end
