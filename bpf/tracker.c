@@ -34,16 +34,16 @@ static struct tracker *tracker_new(void)
 
 void tracker_close(struct tracker *tracker)
 {
-	int *fds[] = { &tracker->routes_fd, &tracker->ledger_fd,
-		       &tracker->slots_fd, &tracker->bitmaps_fd,
-		       &tracker->retired_fd, &tracker->program_fd };
-
 	if (!tracker)
 		return;
 	if (tracker->slots)
 		munmap(tracker->slots, SLOTS_BYTES);
-	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
-		cleanup_close(fds[i]);
+	cleanup_close(&tracker->routes_fd);
+	cleanup_close(&tracker->ledger_fd);
+	cleanup_close(&tracker->slots_fd);
+	cleanup_close(&tracker->bitmaps_fd);
+	cleanup_close(&tracker->retired_fd);
+	cleanup_close(&tracker->program_fd);
 	free(tracker);
 }
 
@@ -280,18 +280,16 @@ static uint64_t map_bytes(int fd)
 	return bytes;
 }
 
-static uint64_t slot_bytes(struct tracker *tracker, uint32_t slot)
+/*
+ * By its size, not by asking for the maps: a look-up in a map of maps waits for an
+ * RCU grace period on kernels up to 6.7 or so, and one for each of 512 would make
+ * every run take seconds. A retired bitmap, there for moments, is not counted.
+ */
+static uint64_t slot_bytes(const struct slot_state *state)
 {
-	const int outer[] = { tracker->bitmaps_fd, tracker->retired_fd };
-	uint64_t bytes = 0;
+	uint64_t pages = (state->blocks + TRACKER_PAGE_BITS - 1) / TRACKER_PAGE_BITS;
 
-	for (int i = 0; i < 2; i++) {
-		CLEANUP_CLOSE int fd = -1;
-
-		if (!bitmap_map_open(outer[i], slot, &fd, NULL))
-			bytes += map_bytes(fd);
-	}
-	return bytes;
+	return pages * TRACKER_PAGE_BYTES;
 }
 
 static int map_id(int fd, uint32_t *id)
@@ -361,7 +359,9 @@ int tracker_facts(struct tracker *tracker, struct tracker_facts *facts,
 	for (uint32_t slot = 0; slot < TRACKER_SLOTS; slot++) {
 		uint32_t device = tracker->slots[slot].device;
 
-		facts->map_bytes += slot_bytes(tracker, slot);
+		if (!device)
+			continue;
+		facts->map_bytes += slot_bytes(&tracker->slots[slot]);
 		facts->slots_used += device && route_leads(tracker, device, slot);
 	}
 	return 0;

@@ -68,7 +68,7 @@ struct tracker_facts {
 	struct tracker_identity identity;
 	uint64_t recursion_misses;	/* program runs the kernel skipped */
 	uint64_t run_count, run_ns;	/* 0 unless bpf_stats_enabled */
-	uint64_t map_bytes;		/* kernel memory of all maps, bitmaps included */
+	uint64_t map_bytes;		/* kernel memory of all maps and collecting bitmaps */
 	uint32_t slots_used;
 };
 int tracker_facts(struct tracker *tracker, struct tracker_facts *facts,

@@ -247,9 +247,12 @@ static int run_explain(struct run *run, struct error *err)
 {
 	struct error why = ERROR_INIT;
 
-	if (run->boundary && err->exit != EXIT_INTERRUPTED &&
-	    boundary_check(run->boundary, &why))
-		*err = why;
+	if (!run->boundary || err->exit == EXIT_INTERRUPTED ||
+	    !boundary_check(run->boundary, &why))
+		return err->code;
+	*err = why;
+	if (why.code == -ENOSPC)
+		error_hint(err, "set cow_size, or another cow, in its section of the configuration");
 	return err->code;
 }
 

@@ -123,7 +123,7 @@ struct lab_loop {
 	int fd;			/* O_DIRECT */
 	int buffered_fd;
 	int file_fd;		/* the file behind it */
-	char path[32];
+	char path[48];
 	uint32_t device;
 	uint64_t sectors;
 };
