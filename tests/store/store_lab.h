@@ -1,4 +1,4 @@
-/* What tests/store/run has started, as the tests see it. */
+/* What tests/store/s3.sh has started, as the tests see it. */
 #ifndef CLAWBACK_TESTS_STORE_LAB_H
 #define CLAWBACK_TESTS_STORE_LAB_H
 
@@ -16,7 +16,7 @@ static inline const char *lab_get(const char *name)
 	const char *value = getenv(name);
 
 	if (!value)
-		fail_msg("%s is not set; run this through tests/store/run", name);
+		fail_msg("%s is not set; run this through tests/store/s3.sh", name);
 	return value;
 }
 

@@ -1,6 +1,6 @@
 /*
  * The S3 store against a real server (Ceph RADOS Gateway), and against the same
- * server through a stub that injects faults. Run by tests/store/run.
+ * server through a stub that injects faults. Run by tests/store/s3.sh.
  */
 #include "tests/store/store_lab.h"
 #include "tests/store/store_faults.h"
@@ -402,7 +402,7 @@ int main(void)
 	const char *only = getenv("STORE_TEST");
 
 	if (!getenv("RGW_HTTP")) {
-		printf("skipped: no S3 server; run tests/store/run\n");
+		printf("skipped: no S3 server; run tests/store/s3.sh\n");
 		return 77;
 	}
 	if (only)

@@ -1,11 +1,12 @@
 #!/bin/bash
-# The store lane: starts a real S3 server (rgw) and a fault stub in front of it
-# (faulty), runs BUILD/tests/store/store_s3 against them, and ends both.
-# Arguments go to the test program. Exit code 77 and "skipped: WHY" where the
-# server's packages are not installed.
+# The store's conformance suite against a real S3 server (rgw), directly and through
+# a stub that injects faults (faulty): runs BUILD/tests/store/store_s3, to which
+# arguments go. Exit code 77 and "skipped: WHY" without the server's packages.
+#
+# timeout: 600
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-program=$(cd "$here/../.." && realpath -m "${BUILD:-build}")/tests/store/store_s3
+program=$(cd "$here/../.." && realpath -m "${CLAWBACK_BUILD:-build}")/tests/store/store_s3
 export no_proxy='*' NO_PROXY='*'
 
 [ -x "$program" ] || { echo "FAILED: $program is not built (make tests)"; exit 1; }
