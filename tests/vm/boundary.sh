@@ -22,4 +22,4 @@ hold_still() {
 
 hold_still --bytes $((8 << 20))
 hold_still --bytes $((24 << 20)) --writer tests/vm/write-files-ext4
-hold_still --bytes $((300 << 20)) --writer tests/vm/write-files-xfs
+hold_still --bytes $((24 << 20)) --writer tests/vm/write-files-xfs
