@@ -1,6 +1,6 @@
 /*
  * Keys, sealing and signing; everything cryptographic is OpenSSL's, only the
- * composition is ours (docs/format.md "Keys", DESIGN §4).
+ * composition is ours (docs/format.md "Keys").
  *
  *   recovery pair   X25519; the private half in a passphrase-protected PEM
  *   data key        random, one per point; sealed to every recipient

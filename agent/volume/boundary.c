@@ -1,7 +1,7 @@
 /*
  * The boundary protocol: from volumes that are being written to, one point in
  * time and the set of blocks that may differ from the point before. Why the set
- * is complete is told in DESIGN §3 and docs/tracking.md; the order of the steps
+ * is complete is told in docs/tracking.md; the order of the steps
  * here is that argument, so none may be moved:
  *
  *   helpers made, V-real known to the tracker   nothing visible yet

@@ -118,7 +118,7 @@ struct boundary_options {
 struct boundary;
 
 /*
- * The boundary protocol of DESIGN §3 for one volume or a group. On success every
+ * The boundary protocol (docs/tracking.md) for one volume or a group. On success every
  * volume has its read_path and, if tracked, its read_set; the point in time is
  * one instant for all. On failure everything is as before, and no mark is lost.
  *
