@@ -231,11 +231,12 @@ int tracker_find(struct tracker *tracker, uint32_t device, uint32_t *slot)
 	return -ENOENT;
 }
 
+/* Reads shared memory only: no map is asked for, see slot_bytes(). */
 int tracker_slot(struct tracker *tracker, uint32_t slot,
 		 struct tracker_slot *info, struct error *err)
 {
 	const struct slot_state *state;
-	int fd, ret = slot_check(tracker, slot, err);
+	int ret = slot_check(tracker, slot, err);
 
 	if (ret)
 		return ret;
@@ -248,16 +249,26 @@ int tracker_slot(struct tracker *tracker, uint32_t slot,
 		.blocks = state->blocks,
 		.flags = __atomic_load_n(&state->flags, __ATOMIC_SEQ_CST),
 	};
-	ret = bitmap_map_open(tracker->bitmaps_fd, slot, &fd, &info->bitmap_id);
+	return 0;
+}
+
+int tracker_marks(struct tracker *tracker, uint32_t slot,
+		  struct tracker_marks *marks, struct error *err)
+{
+	int fd, ret = slot_check(tracker, slot, err);
+
+	if (ret)
+		return ret;
+	memset(marks, 0, sizeof(*marks));
+	ret = bitmap_map_open(tracker->bitmaps_fd, slot, &fd, &marks->bitmap_id);
 	if (!ret) {
 		close(fd);
 		ret = bitmap_map_open(tracker->retired_fd, slot, &fd, NULL);
-		info->retired = !ret;
+		marks->retired = !ret;
 		if (!ret)
 			close(fd);
 		if (!ret || ret == -ENOENT)
-			ret = bitmap_map_count(tracker, slot,
-					       &info->dirty_blocks);
+			ret = bitmap_map_count(tracker, slot, &marks->dirty_blocks);
 	}
 	return ret ? error_set(err, ret, "cannot read the bitmaps of slot %u: %s",
 			       slot, error_text(ret)) : 0;

@@ -116,13 +116,19 @@ struct tracker_slot {
 	uint64_t sectors;
 	uint32_t block_bytes;
 	uint64_t blocks;
-	uint64_t dirty_blocks;		/* set bits, retired bitmap included */
 	uint32_t flags;			/* TRACKER_LOST_MARK, TRACKER_OUT_OF_RANGE */
-	bool retired;			/* a retired bitmap is held */
-	uint32_t bitmap_id;		/* map id of the collecting bitmap */
 };
 int tracker_slot(struct tracker *tracker, uint32_t slot,
 		 struct tracker_slot *info, struct error *err);
+
+/* What a slot has collected. Asks for every bitmap and reads them: for status. */
+struct tracker_marks {
+	uint64_t dirty_blocks;		/* set bits, retired bitmap included */
+	bool retired;			/* a retired bitmap is held */
+	uint32_t bitmap_id;		/* map id of the collecting bitmap */
+};
+int tracker_marks(struct tracker *tracker, uint32_t slot,
+		  struct tracker_marks *marks, struct error *err);
 
 /*
  * A second dev_t for the same slot (V-real), and its end. Same geometry as V.

@@ -183,7 +183,7 @@ static int dry_volume(struct cli *cli, struct tracker *tracker,
 	if (*why && backup->type == BACKUP_INCREMENTAL)
 		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s",
 				 volume->name, why);
-	bytes = *why ? status.device.bytes : status.slot.dirty_blocks * status.slot.block_bytes;
+	bytes = *why ? status.device.bytes : status.marks.dirty_blocks * status.slot.block_bytes;
 	if (cli->json)
 		return cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:I}", "message_type",
 			"dry_run", "volume", volume->name, "kind", kind, "reason", why,

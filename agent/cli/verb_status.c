@@ -77,7 +77,7 @@ static json_t *volume_json(const struct config_volume *volume,
 	if (!status->attached)
 		return object;
 	json_object_set_new(object, "dirty_bytes", json_integer(
-		(json_int_t)(status->slot.dirty_blocks * status->slot.block_bytes)));
+		(json_int_t)(status->marks.dirty_blocks * status->slot.block_bytes)));
 	json_object_set_new(object, "granularity_bytes",
 			    json_integer(status->slot.block_bytes));
 	json_object_set_new(object, "bitmap_bytes",
@@ -102,7 +102,7 @@ static void volume_print(const struct config_volume *volume,
 		printf("  untrusted: %s; the next backup will be a full one\n", status->reason);
 	if (status->attached) {
 		printf("  dirty %s, granularity %s, bitmap %s%s\n",
-		       text_bytes(status->slot.dirty_blocks * status->slot.block_bytes),
+		       text_bytes(status->marks.dirty_blocks * status->slot.block_bytes),
 		       text_bytes(status->slot.block_bytes), text_bytes(status->slot.blocks / 8),
 		       status->slot.flags ? ", MARKS LOST" : "");
 		printf("  ledger since %s: written %" PRIu64 " traced of %" PRIu64

@@ -107,6 +107,7 @@ struct volume_status {
 	bool device_found;
 	bool attached;
 	struct tracker_slot slot;
+	struct tracker_marks marks;
 	struct tracker_ledger ledger;	/* absolute; meaningful with `base` */
 	bool known;			/* there is a state file */
 	struct volume_state state;

@@ -26,6 +26,8 @@ static int status_tracker(struct tracker *tracker, struct volume_status *status,
 		return error_set(err, ret, "asking the tracker: %s", error_text(ret));
 	ret = tracker_slot(tracker, status->slot.slot, &status->slot, err);
 	if (!ret)
+		ret = tracker_marks(tracker, status->slot.slot, &status->marks, err);
+	if (!ret)
 		ret = tracker_ledger(tracker, status->device.device, &status->ledger, err);
 	status->attached = !ret;
 	return ret;

@@ -260,7 +260,7 @@ static void rotate_killed(void **state)
 	assert_int_equal(bitmap_init(&set, BYTES / 4096), 0);
 	do {
 		lab_write(loop.fd, buffer, 4096, 8ull * block++);
-		assert_int_equal(lab_slot(tracker, slot).dirty_blocks, block);
+		assert_int_equal(lab_marks(tracker, slot).dirty_blocks, block);
 	} while (killed_at((int)n++, op_rotate));
 	printf("rotate: killed at %u places\n", n - 2);
 	assert_true(n > 5);

@@ -234,6 +234,16 @@ static LAB_UNUSED struct tracker_slot lab_slot(struct tracker *tracker,
 	return info;
 }
 
+static LAB_UNUSED struct tracker_marks lab_marks(struct tracker *tracker,
+						 uint32_t slot)
+{
+	struct error err = ERROR_INIT;
+	struct tracker_marks marks;
+
+	assert_done(tracker_marks(tracker, slot, &marks, &err), &err);
+	return marks;
+}
+
 /* A copy of the collecting bitmap. */
 static LAB_UNUSED struct bitmap lab_current(struct tracker *tracker,
 					    uint32_t slot)

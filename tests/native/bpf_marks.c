@@ -116,7 +116,7 @@ static void lane_round(struct lane *lane, bool buffered)
 	} else {
 		lab_assert_equal(&marks, &lane->model);
 	}
-	assert_int_equal(lab_slot(lane->tracker, lane->slot).dirty_blocks,
+	assert_int_equal(lab_marks(lane->tracker, lane->slot).dirty_blocks,
 			 bitmap_count(&marks));
 	lab_ledger_exact(lane->tracker, lane->loop.device, &before);
 	bitmap_fini(&marks);
@@ -130,7 +130,7 @@ static void lane_restart(struct lane *lane)
 	assert_done(tracker_rotate(lane->tracker, lane->slot, &err), &err);
 	assert_done(tracker_drop_retired(lane->tracker, lane->slot, &err), &err);
 	memset(lane->model.words, 0, bitmap_words(lane->model.bits) * 8);
-	assert_int_equal(lab_slot(lane->tracker, lane->slot).dirty_blocks, 0);
+	assert_int_equal(lab_marks(lane->tracker, lane->slot).dirty_blocks, 0);
 }
 
 static void lane_run(uint64_t bytes, uint32_t block_bytes, bool written_zeroes)

@@ -188,7 +188,7 @@ static void survives_its_maker(void **state)
 	lab_write(loop.fd, buffer, 4096, 160);	/* nobody watches but the kernel */
 	assert_done(tracker_open(false, &tracker, &err), &err);
 	assert_int_equal(tracker_find(tracker, loop.device, &slot), 0);
-	assert_int_equal(lab_slot(tracker, slot).dirty_blocks, 2);
+	assert_int_equal(lab_marks(tracker, slot).dirty_blocks, 2);
 	assert_int_equal(lab_ledger(tracker, loop.device).traced_write_sectors,
 			 16);
 	tracker_close(tracker);

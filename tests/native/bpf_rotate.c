@@ -259,7 +259,7 @@ static void retired_is_kept(void **state)
 	char *buffer = lab_buffer(4096);
 	struct error err = ERROR_INIT;
 	struct bitmap set;
-	uint32_t first_id = lab_slot(tracker, slot).bitmap_id;
+	uint32_t first_id = lab_marks(tracker, slot).bitmap_id;
 
 	(void)state;
 	assert_int_equal(bitmap_init(&set, BLOCKS), 0);
@@ -268,13 +268,13 @@ static void retired_is_kept(void **state)
 	assert_done(tracker_drop_retired(tracker, slot, &err), &err);
 	lab_write(loop.fd, buffer, 4096, 8 * 5);
 	assert_done(tracker_rotate(tracker, slot, &err), &err);
-	assert_true(lab_slot(tracker, slot).retired);
-	assert_int_not_equal(lab_slot(tracker, slot).bitmap_id, first_id);
+	assert_true(lab_marks(tracker, slot).retired);
+	assert_int_not_equal(lab_marks(tracker, slot).bitmap_id, first_id);
 	/* The run dies here; another one comes much later. */
 	tracker_close(tracker);
 	tracker = lab_tracker();
 	lab_write(loop.fd, buffer, 4096, 8 * 77);
-	assert_int_equal(lab_slot(tracker, slot).dirty_blocks, 2);
+	assert_int_equal(lab_marks(tracker, slot).dirty_blocks, 2);
 	assert_int_equal(read_set(tracker, slot, &set), 1);
 	assert_done(tracker_rotate(tracker, slot, &err), &err);
 	assert_int_equal(read_set(tracker, slot, &set), 2);
@@ -283,8 +283,8 @@ static void retired_is_kept(void **state)
 	assert_done(tracker_rotate(tracker, slot, &err), &err);
 	assert_int_equal(read_set(tracker, slot, &set), 2);
 	assert_done(tracker_drop_retired(tracker, slot, &err), &err);
-	assert_int_equal(lab_slot(tracker, slot).dirty_blocks, 0);
-	assert_false(lab_slot(tracker, slot).retired);
+	assert_int_equal(lab_marks(tracker, slot).dirty_blocks, 0);
+	assert_false(lab_marks(tracker, slot).retired);
 	set.bits--;
 	assert_refused(tracker_read_current(tracker, slot, &set, &err), -EINVAL,
 		       &err);
@@ -316,14 +316,14 @@ static void died_between_steps(void **state)
 	close(fd);
 	lab_write(loop.fd, buffer, 4096, 8 * 77);
 	assert_int_equal(read_set(tracker, slot, &set), 2);
-	assert_int_equal(lab_slot(tracker, slot).dirty_blocks, 2);
+	assert_int_equal(lab_marks(tracker, slot).dirty_blocks, 2);
 	assert_done(tracker_rotate(tracker, slot, &err), &err);
 	lab_write(loop.fd, buffer, 4096, 8 * 99);
 	assert_int_equal(read_set(tracker, slot, &set), 2);
-	assert_int_equal(lab_slot(tracker, slot).dirty_blocks, 3);
+	assert_int_equal(lab_marks(tracker, slot).dirty_blocks, 3);
 	/* The same, and then the retired one is dropped as if by a dead run's. */
 	assert_done(tracker_drop_retired(tracker, slot, &err), &err);
-	assert_int_equal(lab_slot(tracker, slot).dirty_blocks, 1);
+	assert_int_equal(lab_marks(tracker, slot).dirty_blocks, 1);
 	assert_done(tracker_detach(tracker, slot, &err), &err);
 	bitmap_fini(&set);
 	free(buffer);

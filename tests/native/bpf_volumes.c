@@ -13,7 +13,7 @@
 
 static uint64_t dirty(struct tracker *tracker, uint32_t slot)
 {
-	return lab_slot(tracker, slot).dirty_blocks;
+	return lab_marks(tracker, slot).dirty_blocks;
 }
 
 static bool marked(struct tracker *tracker, uint32_t slot, uint64_t block)
@@ -41,6 +41,7 @@ static void attach_and_detach(void **state)
 	struct tracker_facts facts;
 	struct tracker_ledger ledger;
 	struct tracker_slot info;
+	struct tracker_marks marks;
 	uint32_t slot, found;
 
 	(void)state;
@@ -56,8 +57,9 @@ static void attach_and_detach(void **state)
 	assert_int_equal(info.sectors, BYTES / 512);
 	assert_int_equal(info.block_bytes, 8192);
 	assert_int_equal(info.blocks, BYTES / 8192);
-	assert_int_equal(info.dirty_blocks, 1);
-	assert_true(info.flags == 0 && !info.retired && info.bitmap_id);
+	assert_int_equal(info.flags, 0);
+	marks = lab_marks(tracker, slot);
+	assert_true(marks.dirty_blocks == 1 && !marks.retired && marks.bitmap_id);
 	assert_refused(tracker_ledger(tracker, other.device, &ledger, &err),
 		       -ENOENT, &err);
 	assert_done(tracker_facts(tracker, &facts, &err), &err);
@@ -66,14 +68,15 @@ static void attach_and_detach(void **state)
 	detach(tracker, slot);
 	assert_refused(tracker_detach(tracker, slot, &err), -ENOENT, &err);
 	assert_refused(tracker_slot(tracker, slot, &info, &err), -ENOENT, &err);
+	assert_refused(tracker_marks(tracker, slot, &marks, &err), -ENOENT, &err);
 	assert_refused(tracker_slot(tracker, UINT32_MAX, &info, &err), -ENOENT,
 		       &err);
 	assert_refused(tracker_rotate(tracker, slot, &err), -ENOENT, &err);
 	assert_int_equal(tracker_find(tracker, loop.device, &found), -ENOENT);
 	/* Again, in other blocks: nothing of the former life is there. */
 	slot = lab_attach(tracker, &loop, 4096);
-	info = lab_slot(tracker, slot);
-	assert_true(info.dirty_blocks == 0 && !info.retired);
+	marks = lab_marks(tracker, slot);
+	assert_true(marks.dirty_blocks == 0 && !marks.retired);
 	assert_int_equal(lab_ledger(tracker, loop.device).traced_write_sectors, 0);
 	lab_write(loop.fd, buffer, 4096, 16);
 	assert_int_equal(dirty(tracker, slot), 1);
