@@ -135,11 +135,40 @@ uint64_t dmtable_sectors(const struct dmtable *table)
 	return last->start_sector + last->sectors;
 }
 
-bool dmtable_is(const struct dmtable *table, const char *type,
-		const char *parameters)
+static void window_parameters(uint32_t device, uint64_t start_sector,
+			      char text[static 64])
 {
-	return table->count == 1 && strcmp(table->lines[0].type, type) == 0 &&
-	       strcmp(table->lines[0].parameters, parameters) == 0;
+	snprintf(text, 64, "%u:%u %llu", DEVICE_MAJOR(device), DEVICE_MINOR(device),
+		 (unsigned long long)start_sector);
+}
+
+int dmtable_window(struct dmtable *window, const struct dmtable *like,
+		   uint32_t device)
+{
+	char parameters[64];
+	int ret = 0;
+
+	for (size_t i = 0; i < like->count && !ret; i++) {
+		const struct dmtable_line *line = &like->lines[i];
+
+		window_parameters(device, line->start_sector, parameters);
+		ret = dmtable_append(window, line->start_sector, line->sectors,
+				     "linear", parameters);
+	}
+	return ret;
+}
+
+bool dmtable_is_window(const struct dmtable *table, uint32_t device)
+{
+	char parameters[64];
+
+	for (size_t i = 0; i < table->count; i++) {
+		window_parameters(device, table->lines[i].start_sector, parameters);
+		if (strcmp(table->lines[i].type, "linear") ||
+		    strcmp(table->lines[i].parameters, parameters))
+			return false;
+	}
+	return table->count > 0;
 }
 
 int dmtable_set(struct dm_task *task, const struct dmtable *table)

@@ -30,9 +30,13 @@ void dmtable_fini(struct dmtable *table);	/* wipes; zeroed is fine */
 int dmtable_append(struct dmtable *table, uint64_t start_sector, uint64_t sectors,
 		   const char *type, const char *parameters);
 uint64_t dmtable_sectors(const struct dmtable *table);
-/* Is it the single line `type parameters`? */
-bool dmtable_is(const struct dmtable *table, const char *type,
-		const char *parameters);
+/*
+ * A *window*: lines where `like` has them, all of them linear onto the same place
+ * of `device`. `window` is zeroed on entry; -ENOMEM.
+ */
+int dmtable_window(struct dmtable *window, const struct dmtable *like,
+		   uint32_t device);
+bool dmtable_is_window(const struct dmtable *table, uint32_t device);
 
 struct dmdev_info {
 	uint32_t device;

@@ -4,7 +4,7 @@
  * anywhere: each step leaves something from which a rerun finds its way.
  *
  *   1. V back on its own table, which V-real still holds
- *   2. V-snap, its COW store
+ *   2. V-snap, its COW store, V-origin
  *   3. the tracker's route for V-real, then V-real: in this order no route
  *      outlives its device, whose number the kernel may give to another one
  */
@@ -55,13 +55,13 @@ static int leftovers_add_user(uint32_t device, void *context)
 	return 0;
 }
 
-static int leftovers_has_origin(uint32_t device, bool inactive,
-				const char *parameters, bool *has, struct error *err)
+static int leftovers_has_window(uint32_t device, bool inactive, uint32_t origin,
+				bool *has, struct error *err)
 {
 	CLEANUP(dmtable_fini) struct dmtable table = { NULL, 0 };
 	int ret = dmdev_table(device, inactive, &table, err);
 
-	*has = !ret && dmtable_is(&table, "snapshot-origin", parameters);
+	*has = !ret && dmtable_is_window(&table, origin);
 	return ret;
 }
 
@@ -75,7 +75,7 @@ static int leftovers_resume(uint32_t device, struct error *err)
 	return ret;
 }
 
-/* The volume runs on snapshot-origin V-real: loads and starts its own table. */
+/* The volume runs on V-origin: loads and starts its own table. */
 static int leftovers_restore(uint32_t device, uint32_t real, bool read_only,
 			     struct error *err)
 {
@@ -95,20 +95,17 @@ static int leftovers_restore(uint32_t device, uint32_t real, bool read_only,
 	return ret;
 }
 
-static int leftovers_free_user(uint32_t device, uint32_t real, struct error *err)
+static int leftovers_free_user(uint32_t device, const struct leftovers *left,
+			       struct error *err)
 {
+	uint32_t origin = left->origin_device;
 	struct dmdev_info info;
-	char parameters[32];
 	bool waiting, live;
 	int ret = dmdev_info(device, &info, err);
 
-	/* Our V-snap stands on V-real as well, and goes later. */
-	if (ret || strncmp(info.uuid, LEFTOVERS_UUID_PREFIX,
-			   strlen(LEFTOVERS_UUID_PREFIX)) == 0)
+	if (ret)
 		return ret == -ENODEV ? 0 : ret;
-	snprintf(parameters, sizeof(parameters), "%u:%u", DEVICE_MAJOR(real),
-		 DEVICE_MINOR(real));
-	ret = leftovers_has_origin(device, true, parameters, &waiting, err);
+	ret = leftovers_has_window(device, true, origin, &waiting, err);
 	/*
 	 * Suspended with our table waiting: died between suspend and resume of a
 	 * group. Starting that table first keeps it findable if we are killed;
@@ -118,9 +115,9 @@ static int leftovers_free_user(uint32_t device, uint32_t real, struct error *err
 		ret = info.suspended ? leftovers_resume(device, err) :
 				       dmdev_clear(device, err);
 	if (!ret)
-		ret = leftovers_has_origin(device, false, parameters, &live, err);
+		ret = leftovers_has_window(device, false, origin, &live, err);
 	if (!ret && live)
-		ret = leftovers_restore(device, real, info.read_only, err);
+		ret = leftovers_restore(device, left->real_device, info.read_only, err);
 	if (ret) {
 		error_prefix(err, "cannot give volume %s its own table back", info.name);
 		error_hint(err, "the volume works on; run clawback again to retry");
@@ -128,16 +125,18 @@ static int leftovers_free_user(uint32_t device, uint32_t real, struct error *err
 	return ret;
 }
 
-static int leftovers_free_volume(uint32_t real, struct error *err)
+static int leftovers_free_volume(const struct leftovers *left, struct error *err)
 {
 	struct leftovers_users users = { .count = 0 };
-	int ret = sysfs_each(real, "holders", leftovers_add_user, &users);
+	uint32_t origin = left->origin_device;
+	int ret = sysfs_each(origin, "holders", leftovers_add_user, &users);
 
 	if (ret)
 		return error_set(err, ret, "cannot find who uses device %u:%u: %s",
-				 DEVICE_MAJOR(real), DEVICE_MINOR(real), error_text(ret));
+				 DEVICE_MAJOR(origin), DEVICE_MINOR(origin),
+				 error_text(ret));
 	for (size_t i = 0; i < users.count && !ret; i++)
-		ret = leftovers_free_user(users.devices[i], real, err);
+		ret = leftovers_free_user(users.devices[i], left, err);
 	return ret;
 }
 
@@ -177,12 +176,14 @@ int leftovers_remove(const struct leftovers *left, struct tracker *tracker,
 {
 	int ret = 0;
 
-	if (left->real[0])
-		ret = leftovers_free_volume(left->real_device, err);
+	if (left->origin[0])
+		ret = leftovers_free_volume(left, err);
 	if (!ret)
 		ret = leftovers_remove_device(left->snap, removed, err);
 	if (!ret)
 		ret = leftovers_remove_device(left->cow, removed, err);
+	if (!ret)
+		ret = leftovers_remove_device(left->origin, removed, err);
 	if (!ret && left->real[0])
 		leftovers_remove_route(left, tracker);
 	if (!ret)
@@ -256,6 +257,9 @@ static int leftovers_visit(const char *name, uint32_t device, void *context)
 	if (strcmp(kind, "real") == 0) {
 		snprintf(entry->real, sizeof(entry->real), "%s", name);
 		entry->real_device = device;
+	} else if (strcmp(kind, "origin") == 0) {
+		snprintf(entry->origin, sizeof(entry->origin), "%s", name);
+		entry->origin_device = device;
 	} else if (strcmp(kind, "snap") == 0) {
 		snprintf(entry->snap, sizeof(entry->snap), "%s", name);
 	} else if (strcmp(kind, "cow") == 0) {

@@ -19,7 +19,7 @@ struct snapshot {
 
 	/* dm */
 	char real_name[128], snap_name[128];
-	uint32_t real_device, snap_device;
+	uint32_t real_device, origin_device, snap_device;
 	uint32_t cookie;			/* of V's resume, to be waited for */
 
 	/* none: counters when it had come to rest */
@@ -47,11 +47,12 @@ extern const struct snapshot_provider_ops snapshot_none_ops;
 struct leftovers {
 	struct uuid id;
 	char name[VOLUME_NAME_MAX + 1];		/* the volume's, "" if unclear */
-	char real[128], snap[128], cow[128];	/* device names, "" if absent */
-	uint32_t real_device;
+	/* device names, "" if absent */
+	char real[128], origin[128], snap[128], cow[128];
+	uint32_t real_device, origin_device;
 };
 
-/* Names and uuids of helper devices; `kind` is "real", "snap" or "cow". */
+/* Names and uuids of helper devices; `kind` is "real", "origin", "snap" or "cow". */
 void leftovers_device_name(const char *volume, const char *kind, char name[static 128]);
 void leftovers_device_uuid(const struct uuid *id, const char *kind,
 			   char uuid[static 130]);

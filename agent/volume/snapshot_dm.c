@@ -1,10 +1,15 @@
 /*
- * Provider dm: the volume's own table moves to V-real, V becomes a
- * snapshot-origin on top of it, V-snap shows the instant of that change.
+ * Provider dm: the volume's own table moves to V-real, V goes there by way of
+ * V-origin, V-snap shows the instant of that change.
  *
- *   before             while it is open
- *   V: own table       V: snapshot-origin ─► V-real: own table ─► disks
- *                      V-snap: snapshot ───┘  └─ cow: linear ─► COW store
+ *   before          while it is open
+ *   V: own table    V: linear ─► V-origin: snapshot-origin ─► V-real: own table ─► disks
+ *                                V-snap: snapshot ────────────┘
+ *                                  └─► V-cow: linear ─► COW store
+ *
+ * V could be the snapshot-origin itself. But LVM compares the tables of its
+ * volumes with its metadata, line by line; linear lines where the own table has
+ * its own pass for a linear or striped volume, so lvs sees nothing unusual.
  *
  * Discards: snapshot-origin passes none on, so none reaches the volume while a
  * snapshot is open.
@@ -174,11 +179,27 @@ static int snapshot_make_snap(struct snapshot *snapshot, struct error *err)
 	return ret;
 }
 
+static int snapshot_make_origin(struct snapshot *snapshot, bool read_only,
+				struct error *err)
+{
+	CLEANUP(dmtable_fini) struct dmtable origin = { NULL, 0 };
+	char parameters[32], name[128];
+	int ret;
+
+	snprintf(parameters, sizeof(parameters), "%u:%u",
+		 DEVICE_MAJOR(snapshot->real_device),
+		 DEVICE_MINOR(snapshot->real_device));
+	ret = snapshot_table(&origin, snapshot->volume->device.bytes / 512,
+			     "snapshot-origin", parameters, err);
+	return ret ? ret : snapshot_make(snapshot, "origin", &origin, read_only, name,
+					 &snapshot->origin_device, err);
+}
+
 static int snapshot_dm_prepare(struct snapshot *snapshot, struct error *err)
 {
-	CLEANUP(dmtable_fini) struct dmtable own = { NULL, 0 }, origin = { NULL, 0 };
+	CLEANUP(dmtable_fini) struct dmtable own = { NULL, 0 }, window = { NULL, 0 };
 	struct boundary_volume *volume = snapshot->volume;
-	char parameters[32], where[512];
+	char where[512];
 	struct dmdev_info info;
 	unsigned removed = 0;
 	bool writable;
@@ -196,21 +217,20 @@ static int snapshot_dm_prepare(struct snapshot *snapshot, struct error *err)
 		ret = snapshot_make_real(snapshot, &own, info.read_only, err);
 	if (!ret)
 		ret = snapshot_make_snap(snapshot, err);
+	if (!ret)
+		ret = snapshot_make_origin(snapshot, info.read_only, err);
 	if (ret)
 		return ret;
-	snprintf(parameters, sizeof(parameters), "%u:%u",
-		 DEVICE_MAJOR(snapshot->real_device),
-		 DEVICE_MINOR(snapshot->real_device));
-	ret = snapshot_table(&origin, volume->device.bytes / 512, "snapshot-origin",
-			     parameters, err);
-	if (!ret && volume->tracked &&
+	if (dmtable_window(&window, &own, snapshot->origin_device))
+		return error_set(err, -ENOMEM, "out of memory");
+	if (volume->tracked &&
 	    !(boundary_test_hooks && boundary_test_hooks->skip_alias)) {
 		ret = tracker_alias_add(snapshot->tracker, volume->slot,
 					snapshot->real_device, err);
 		boundary_stage("alias");
 	}
 	if (!ret)
-		ret = dmdev_load(volume->device.device, &origin, info.read_only, err);
+		ret = dmdev_load(volume->device.device, &window, info.read_only, err);
 	if (ret)
 		return error_prefix(err, "volume %s", volume->name);
 	boundary_stage("loaded");
@@ -238,13 +258,9 @@ static int snapshot_dm_switched(struct snapshot *snapshot, struct error *err)
 {
 	CLEANUP(dmtable_fini) struct dmtable live = { NULL, 0 };
 	struct boundary_volume *volume = snapshot->volume;
-	char parameters[32];
 	int ret = dmdev_table(volume->device.device, false, &live, err);
 
-	snprintf(parameters, sizeof(parameters), "%u:%u",
-		 DEVICE_MAJOR(snapshot->real_device),
-		 DEVICE_MINOR(snapshot->real_device));
-	if (!ret && !dmtable_is(&live, "snapshot-origin", parameters))
+	if (!ret && !dmtable_is_window(&live, snapshot->origin_device))
 		ret = error_set(err, -EBUSY, "volume %s: another program changed the table of %s during the snapshot",
 				volume->name, volume->device.path);
 	if (!ret)
@@ -277,7 +293,6 @@ static int snapshot_dm_check(struct snapshot *snapshot, struct error *err)
 {
 	CLEANUP(dmtable_fini) struct dmtable live = { NULL, 0 };
 	const struct boundary_volume *volume = snapshot->volume;
-	char parameters[32];
 	unsigned percent;
 	int ret = snapshot_status(snapshot, &percent, err);
 
@@ -285,11 +300,8 @@ static int snapshot_dm_check(struct snapshot *snapshot, struct error *err)
 		ret = dmdev_table(volume->device.device, false, &live, err);
 	if (ret)
 		return ret;
-	/* Off the snapshot-origin, writes would have bypassed the snapshot. */
-	snprintf(parameters, sizeof(parameters), "%u:%u",
-		 DEVICE_MAJOR(snapshot->real_device),
-		 DEVICE_MINOR(snapshot->real_device));
-	if (!dmtable_is(&live, "snapshot-origin", parameters))
+	/* Past V-origin, writes would have bypassed the snapshot. */
+	if (!dmtable_is_window(&live, snapshot->origin_device))
 		return error_set(err, -EBUSY, "volume %s: another program changed the table of %s while the snapshot was read",
 				 volume->name, volume->device.path);
 	return 0;

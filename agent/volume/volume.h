@@ -156,7 +156,7 @@ int boundary_close(struct boundary *boundary, struct error *err);
 
 /*
  * Removes what dead runs left: devices with our uuid prefix, their loop devices
- * and COW files; a volume that still runs on a snapshot-origin of ours gets its
+ * and COW files; a volume that still runs on a helper device of ours gets its
  * own table back; one left suspended is resumed. Only runs whose volume lock is
  * free are touched (boundary_open cleans up behind its own volumes). `removed` counts devices. Safe at any time.
  */

@@ -29,12 +29,27 @@ assert_world() {
 	diff "$work/world" "$work/world-now" || fail "others see something else of $1 $2"
 }
 
+# The one thing that may look different, and only in this way: lvs gives X for the
+# state of the volume in story_lvs_unknown, and a warning.
+forgive_lvs() {
+	local lv=$1
+	grep -q "WARNING: Detected linear segment type does not match expected type .* for $lv" \
+		"$work/world-now" || fail "lvs does not say what it was known to say of $lv"
+	sed -i "\|WARNING: .* for $lv\.\$|d; s|^\(  $lv *Vwi-\)XXtzX-|\1aotz--|" "$work/world-now"
+	diff "$work/world" "$work/world-now" || fail "others see something else of $lv"
+}
+
 # While the snapshot of a slow run stands.
 story_look() {
 	local name=$1 device=$2 uuid found helper
-	assert_world "$device" "while a snapshot stands"
+	if [ -n "${story_lvs_unknown:-}" ]; then
+		world "$device" >"$work/world-now"
+		forgive_lvs "$story_lvs_unknown"
+	else
+		assert_world "$device" "while a snapshot stands"
+	fi
 	found=$(helpers | wc -l)
-	[ "$found" = 3 ] || fail "not three helper devices but $found: $(helpers)"
+	[ "$found" = 4 ] || fail "not four helper devices but $found: $(helpers)"
 	for helper in $(helpers); do
 		# Nobody shall mount, activate or offer one of these by mistake.
 		! find -L /dev/disk -samefile "/dev/mapper/$helper" 2>/dev/null | grep . ||
@@ -43,9 +58,9 @@ story_look() {
 	uuid=$(blkid --probe --match-tag UUID --output value "$device" || true)
 	[ -z "$uuid" ] || assert_equal "$(readlink -f "$device")" \
 		"$(readlink -f "$(findfs "UUID=$uuid")")" "what UUID=$uuid leads to"
-	kill -0 "$clawback_pid" 2>/dev/null ||
-		fail "the run ended before all was looked at; make it slower"
+	has_switched "$device" || fail "the run ended before all was looked at"
 }
+has_switched() { [ "$(dmsetup table "$1")" != "$story_table" ]; }
 
 volume_story() {
 	local name=$1 device=$2 kind=$3 where=$2 number
@@ -59,13 +74,18 @@ volume_story() {
 		mount_volume "$device" "$where"
 		fill_file "$where/first" 8
 	fi
-	world "$device" >"$work/world"
+	world "$device" >"$work/world-idle"
 	load_start "$name" "$where"
+	wait_for 30 has_written "$device" 1000
+	world "$device" >"$work/world"	# now the device is open
 
-	# Slowly, so that its snapshot can be looked at.
-	clawback_start backup "$name" --json --image-digest -o agent.read_rate="${story_rate:-8M}"
-	wait_for_snapshot
+	# Slowly and stopped, so that its snapshot can be looked at.
+	story_table=$(dmsetup table "$device")
+	clawback_start backup "$name" --json --image-digest -o agent.read_rate=8M
+	wait_for 60 has_switched "$device"
+	kill -STOP "$clawback_pid"
 	story_look "$name" "$device"
+	kill -CONT "$clawback_pid"
 	clawback_wait || fail "the full failed: $(cat "$work/background.err")"
 	cp "$work/background.out" "$work/backup.json"
 	assert_kind full
@@ -81,7 +101,9 @@ volume_story() {
 	backup "$name"
 	assert_kind incremental
 	assert_no_helpers
+	assert_matches_volume "$name" "$device"
 	[ "$kind" = raw ] || mount_volume "$device" "$where"
+	cp "$work/world-idle" "$work/world"
 	assert_world "$device" "after all runs"
 	[ "$kind" = raw ] || unmount_volume "$where"
 

@@ -14,7 +14,7 @@ mkfs.ext4 -q "$2"
 mount_volume "$2" "$work/other"
 mkdir "$work/other/cow"
 make_linear_volume cow labcow "$3" $((64 * 2048))
-clawback_begin "$work/other/clawback"
+clawback_begin "$work/other/clawback" open
 clawback_volume data "$volume"
 fill "$volume" 8 4
 backup data

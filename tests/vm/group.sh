@@ -13,7 +13,7 @@ rounds=4
 ! is_full || rounds=30
 make_linear_volume data labdata "$1" $((8 * 2048))
 make_linear_volume wal labwal "$2" $((8 * 2048))
-clawback_begin "$work/repository"
+clawback_begin "$work/repository" open
 clawback_volume data "$data" group=both
 clawback_volume wal "$wal" group=both
 

@@ -20,7 +20,7 @@ mount_volume "$3" "$work/repository"
 mkfs.ext4 -q "$data"
 mount_volume "$data" "$work/data"
 fill_file "$work/data/first" 4
-clawback_begin "$work/repository/clawback"
+clawback_begin "$work/repository/clawback" open
 clawback_volume data "$data" group=both
 clawback_volume wal "$wal" group=both
 load_start data "$work/data"

@@ -1,6 +1,7 @@
 #!/bin/bash
 # LVM volumes are protected exactly: linear of several segments, striped, thin;
-# LVM and udev notice nothing.
+# LVM and udev notice nothing. (But for a thin volume, which LVM knows by its target:
+# while a snapshot stands lvs cannot tell its state, and says so.)
 #
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 420
@@ -11,6 +12,10 @@
 # shellcheck disable=SC2086
 set -- ${CLAWBACK_DISKS:?}
 export LVM_SUPPRESS_FD_WARNINGS=1
+# A configuration of its own: backups of metadata stay here, no daemon is started.
+export LVM_SYSTEM_DIR=$work/lvm
+mkdir "$LVM_SYSTEM_DIR"
+echo 'activation { monitoring = 0 }' >"$LVM_SYSTEM_DIR/lvm.conf"
 
 remove_group() {
 	vgchange --quiet --quiet -an lab
@@ -22,24 +27,22 @@ mkfs.ext4 -q "$4"
 mount_volume "$4" "$work/repository"
 vgcreate --quiet --quiet lab "$1" "$2" "$3"
 defer remove_group "$1" "$2" "$3"
-clawback_begin "$work/repository/clawback"
+clawback_begin "$work/repository/clawback" open
 
 # Two pieces apart on one disk and one on another.
-lvcreate --quiet --quiet -Wn -n linear -L 16M lab "$1"
+lvcreate --quiet --quiet -Wn -n linear -L 8M lab "$1"
 lvcreate --quiet --quiet -Wn -n apart -L 8M lab "$1"
-lvextend --quiet --quiet -L +16M lab/linear "$1"
-lvextend --quiet --quiet -L +16M lab/linear "$2"
+lvextend --quiet --quiet -L +8M lab/linear "$1"
+lvextend --quiet --quiet -L +8M lab/linear "$2"
 assert_equal 3 "$(dmsetup table lab-linear | wc -l)" "segments of lab/linear"
-lvcreate --quiet --quiet -Wn -n striped -i 3 -I 64k -L 48M lab
-lvcreate --quiet --quiet -Wn -T lab/pool -L 96M
-lvcreate --quiet --quiet -n thin -V 48M -T lab/pool
+lvcreate --quiet --quiet -Wn -n striped -i 3 -I 64k -L 24M lab
+lvcreate --quiet --quiet -Wn -T lab/pool -L 64M
+lvcreate --quiet --quiet -n thin -V 24M -T lab/pool
 
 volume_story linear /dev/lab/linear ext4
 volume_story striped /dev/lab/striped raw
+story_lvs_unknown=lab/thin
 volume_story thin /dev/lab/thin ext4
-for volume in linear striped thin; do
-	assert_matches_volume $volume /dev/lab/$volume
-done
 
 echo "== an LVM snapshot's origin is refused, with the reason"
 lvcreate --quiet --quiet -s -n old -L 8M lab/linear
