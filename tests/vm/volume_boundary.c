@@ -6,6 +6,9 @@
  *   volume_boundary [--rounds N] [--seed S] [--bytes N] [--mutation M] [--table T]
  *                   [--writer COMMAND]
  *
+ * Before that, without any snapshot, the ledger must be exact for a second of the
+ * same writes, discards and write-zeroes.
+ *
  * Exit code 0 only when no block was missed. A mutation breaks the protocol on
  * purpose: no-copy, late-rotate, no-alias, no-discard; "hold" is none of them but
  * lets the volume stand suspended for 50 ms before rotation, which no-alias does
@@ -107,6 +110,29 @@ static uint64_t round_run(struct lab_volume *volume, unsigned number,
 	return differences;
 }
 
+/* With no boundary in between, what is traced is what the kernel counts. */
+static void ledger_exact(struct lab_volume *volume, uint64_t seed)
+{
+	struct tracker_ledger was, is;
+	uint64_t wrote, discarded;
+
+	LAB_TRY(tracker_ledger(lab_tracker, volume->facts.device, &was, &err));
+	lab_start_writers(volume, seed);
+	lab_nap_ms(1000);
+	lab_stop_writers();
+	LAB_TRY(tracker_ledger(lab_tracker, volume->facts.device, &is, &err));
+	wrote = is.kernel_write_sectors - was.kernel_write_sectors;
+	discarded = is.kernel_discard_sectors - was.kernel_discard_sectors;
+	printf("ledger: %llu sectors written, %llu discarded\n",
+	       (unsigned long long)wrote, (unsigned long long)discarded);
+	LAB_CHECK(wrote && wrote == is.traced_write_sectors - was.traced_write_sectors,
+		  "traced %llu sectors written", (unsigned long long)
+		  (is.traced_write_sectors - was.traced_write_sectors));
+	LAB_CHECK(discarded == is.traced_discard_sectors - was.traced_discard_sectors,
+		  "traced %llu sectors discarded", (unsigned long long)
+		  (is.traced_discard_sectors - was.traced_discard_sectors));
+}
+
 /* ---- a writer of its own ------------------------------------------------------ */
 
 static pid_t writer_pid;
@@ -156,6 +182,8 @@ int main(int argc, char **argv)
 	settings_mutate(settings.mutation);
 	lab_begin();
 	volume = lab_volume("labvolume", settings.bytes, settings.table);
+	if (strcmp(settings.mutation, "none") == 0)
+		ledger_exact(volume, settings.seed);
 	if (settings.writer)
 		writer_start(volume, &settings);
 	else
