@@ -5,6 +5,7 @@
 #   # What it proves, in a sentence.
 #   #
 #   # kernels: 6.1 6.12        on which it runs (default: both)
+#   # quick-kernels: 6.12      of these, where it runs in a quick run (default: all)
 #   # guest: plain 2048M       plain, udev, systemd or host; memory; disk=SIZE[,4k]
 #   # timeout: 300             seconds, in the guest
 #   # full-only: yes           left out of the quick run

@@ -8,6 +8,8 @@ vm_list() {
 	local name kernel wanted
 	for name in $(scripts vm); do
 		wanted=$(test_header "tests/vm/$name.sh" kernels "6.1 6.12")
+		[ $full = 1 ] || [ -n "$kernels_asked" ] ||
+			wanted=$(test_header "tests/vm/$name.sh" quick-kernels "$wanted")
 		[ -z "$here" ] || wanted=here
 		for kernel in $wanted; do
 			[ -n "$here" ] || case " $kernels " in *" $kernel "*) ;; *) continue ;; esac

@@ -2,6 +2,7 @@
 # The volumes of a group share one instant: of two counters of which the first is
 # always written first, no pair of points shows the second ahead or far behind.
 #
+# quick-kernels: 6.12
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 300
 . "$(dirname "$0")/../lib/guest.sh"

@@ -2,6 +2,7 @@
 # kill -9 of a backup at random moments, under load: the volumes go on taking
 # writes, the next run removes the remains, no mark is lost, no half point shows.
 #
+# quick-kernels: 6.1
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 1500
 . "$(dirname "$0")/../lib/guest.sh"

@@ -3,6 +3,7 @@
 # the volume destroyed, two points restored, byte for byte what their snapshots
 # showed, and PostgreSQL started from them. scripts/quickstart shows the same.
 #
+# quick-kernels: 6.12
 # guest: udev 3072M
 # timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"

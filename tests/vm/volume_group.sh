@@ -2,6 +2,7 @@
 # The point of a group is one instant for all its volumes; the guardian resumes them
 # when the agent dies or hangs while they are suspended.
 #
+# quick-kernels: 6.1
 # guest: plain 2048M
 # timeout: 400
 . "$(dirname "$0")/../lib/guest.sh"

@@ -2,6 +2,7 @@
 # Under udev: a mounted volume keeps its links, helper devices get none; the snapshot
 # is a clean file system; what cannot be snapshotted safely is refused and told.
 #
+# quick-kernels: 6.1
 # guest: udev 2048M
 # timeout: 400
 . "$(dirname "$0")/../lib/guest.sh"

@@ -2,6 +2,7 @@
 # LUKS volumes are protected exactly; one whose key is in the kernel's keyring is
 # refused with the way out, and works beneath instead.
 #
+# quick-kernels: 6.12
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 300
 . "$(dirname "$0")/../lib/guest.sh"

@@ -3,6 +3,7 @@
 # LVM and udev notice nothing. (But for a thin volume, which LVM knows by its target:
 # while a snapshot stands lvs cannot tell its state, and says so.)
 #
+# quick-kernels: 6.1
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 420
 . "$(dirname "$0")/../lib/guest.sh"
