@@ -12,8 +12,9 @@
 
 static struct random_state random_source;
 
-/* A child kills itself at its `at`-th stage. */
+/* A child kills itself at its `at`-th stage, or at the first called `stage`. */
 struct death {
+	const char *stage;
 	unsigned at, passed;
 };
 
@@ -21,17 +22,17 @@ static void death_stage(const char *name, void *context)
 {
 	struct death *death = context;
 
-	if (++death->passed < death->at)
+	death->passed++;
+	if (death->stage ? strcmp(name, death->stage) != 0 : death->passed < death->at)
 		return;
-	printf("  killed at stage %u, %s\n", death->at, name);
+	printf("  killed at stage %u, %s\n", death->passed, name);
 	fflush(stdout);
 	raise(SIGKILL);
 }
 
-/* Runs `work` in a child that dies at stage `at` (0: that is left alone). True
- * when it died of it. */
-static pid_t crash_fork_held(void (*work)(struct lab_volume *),
-			     struct lab_volume *volume, unsigned at, unsigned hold_ms)
+/* Runs `work` in a child that dies so (NULL: that is left alone). */
+static pid_t crash_start(void (*work)(struct lab_volume *), struct lab_volume *volume,
+			 const struct death *how, unsigned hold_ms)
 {
 	pid_t child = fork();
 
@@ -41,22 +42,18 @@ static pid_t crash_fork_held(void (*work)(struct lab_volume *),
 		static struct boundary_test_hooks hooks = { .stage = death_stage,
 							    .context = &death };
 
-		death.at = at;
 		hooks.hold_ms = hold_ms;
-		if (at)
+		if (how) {
+			death = *how;
 			boundary_test_hooks = &hooks;
+		}
 		work(volume);
 		_exit(0);
 	}
 	return child;
 }
 
-static pid_t crash_fork(void (*work)(struct lab_volume *), struct lab_volume *volume,
-			unsigned at)
-{
-	return crash_fork_held(work, volume, at, 0);
-}
-
+/* True when it was killed. */
 static bool crash_reap(pid_t child)
 {
 	int status;
@@ -65,6 +62,19 @@ static bool crash_reap(pid_t child)
 	LAB_CHECK(WIFSIGNALED(status) || WEXITSTATUS(status) == 0,
 		  "the child failed with %d", WEXITSTATUS(status));
 	return WIFSIGNALED(status);
+}
+
+static bool crash_at(void (*work)(struct lab_volume *), struct lab_volume *volume,
+		     unsigned at)
+{
+	return crash_reap(crash_start(work, volume, &(struct death){ .at = at }, 0));
+}
+
+static bool crash_at_stage(void (*work)(struct lab_volume *), struct lab_volume *volume,
+			   const char *stage, unsigned hold_ms)
+{
+	return crash_reap(crash_start(work, volume, &(struct death){ .stage = stage },
+				      hold_ms));
 }
 
 /* In the child: its own handle on the tracker, as another process has. */
@@ -102,7 +112,7 @@ static void test_every_stage(struct lab_volume *volume)
 {
 	unsigned at = 1;
 
-	while (crash_reap(crash_fork(work_run, volume, at))) {
+	while (crash_at(work_run, volume, at)) {
 		check_after(volume);
 		at++;
 	}
@@ -114,11 +124,10 @@ static void test_every_stage(struct lab_volume *volume)
 static void test_recover_killed(struct lab_volume *volume)
 {
 	for (unsigned at = 1;; at++) {
-		/* Stage 8 of a run: switched. */
-		LAB_CHECK(crash_reap(crash_fork(work_run, volume, 8)), "no death");
-		if (!crash_reap(crash_fork(work_recover, volume, at))) {
+		LAB_CHECK(crash_at_stage(work_run, volume, "switched", 0), "no death");
+		if (!crash_at(work_recover, volume, at)) {
 			check_after(volume);
-			LAB_CHECK(at > 4, "recover has only %u stages", at - 1);
+			LAB_CHECK(at > 6, "recover has only %u stages", at - 1);
 			printf("ok: recover killed at each of %u stages\n", at - 1);
 			return;
 		}
@@ -135,10 +144,10 @@ static void test_suspended(struct lab_volume *volume)
 	for (unsigned at = 1; at <= 3; at++) {
 		struct dmdev_info info;
 
-		LAB_CHECK(crash_reap(crash_fork_held(work_run, volume, 7, 1)), "no death");
+		LAB_CHECK(crash_at_stage(work_run, volume, "rotated", 1), "no death");
 		LAB_TRY(dmdev_info(volume->facts.device, &info, &err));
 		LAB_CHECK(info.suspended, "the volume is not suspended");
-		LAB_CHECK(crash_reap(crash_fork(work_recover, volume, at)), "no death");
+		LAB_CHECK(crash_at(work_recover, volume, at), "no death");
 		check_after(volume);
 	}
 	printf("ok: found suspended\n");
@@ -147,7 +156,7 @@ static void test_suspended(struct lab_volume *volume)
 static void test_random_moments(struct lab_volume *volume, unsigned times)
 {
 	for (unsigned i = 0; i < times; i++) {
-		pid_t child = crash_fork(work_run, volume, 0);
+		pid_t child = crash_start(work_run, volume, NULL, 0);
 
 		lab_nap_ms((unsigned)random_below(&random_source, 1500));
 		kill(child, SIGKILL);
@@ -174,7 +183,7 @@ static void test_locked(struct lab_volume *volume)
 	LAB_TRY(boundary_check(boundary, &err));
 	LAB_TRY(boundary_close(boundary, &err));
 	close(lock);
-	LAB_CHECK(crash_reap(crash_fork(work_run, volume, 8)), "no death");
+	LAB_CHECK(crash_at_stage(work_run, volume, "switched", 0), "no death");
 	LAB_CHECK(lab_run(lab_tracker, volume, &blocks) == 0, "blocks were missed");
 	lab_check_clean();
 	printf("ok: locks respected, own leftovers cleared\n");

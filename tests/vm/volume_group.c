@@ -156,7 +156,7 @@ static void test_killed_in_window(const char *stage, unsigned skip)
 		  "the child did not die at %s", stage);
 	check_not_suspended(stage);
 	LAB_TRY(boundary_recover(LAB_STATE, &removed, &err));
-	LAB_CHECK(removed == 6, "recover removed %u devices, not 6", removed);
+	LAB_CHECK(removed == 8, "recover removed %u devices, not 8", removed);
 	lab_check_clean();
 	impossible = round_run(0);
 	LAB_CHECK(!impossible, "an impossible state after a death at %s", stage);
