@@ -27,7 +27,8 @@ struct restore_target_options {
  * Opens a block device or a regular file (made, 0600, if it does not exist) for
  * restoring. Refuses: a device that is mounted, used as swap or held by another
  * device (O_EXCL too), one that is too small (says both sizes), a non-empty
- * regular file without `force`, anything else.
+ * regular file without `force`, one that somebody has locked (flock; the target
+ * keeps such a lock until it is closed), anything else.
  */
 int restore_target_open(const char *path,
 			const struct restore_target_options *options,
@@ -38,7 +39,7 @@ int restore_target_close(struct restore_target *target, struct error *err);
 
 struct restore_options {
 	uint32_t fetchers;	/* parallel ranged reads, default 4 */
-	uint32_t decoders;	/* default: online CPUs */
+	uint32_t decoders;	/* default: online CPUs, at most 8 */
 	bool verify;		/* read the target back; compare with the point's own
 				 * image digest if it has one, else block by block with
 				 * what was decoded */
