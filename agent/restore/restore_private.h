@@ -8,7 +8,7 @@
  *   check   reads the target back
  *
  * Fetchers wait for a free buffer, writers for a full one: memory is bounded by
- * two ranges a fetcher and two MiB a writer, beside the map.
+ * two ranges a fetcher and two MiB a writer (three in place), beside the map.
  */
 #ifndef CLAWBACK_RESTORE_RESTORE_PRIVATE_H
 #define CLAWBACK_RESTORE_RESTORE_PRIVATE_H
@@ -47,7 +47,8 @@ bool target_needs_holes(const struct restore_target *target);
 /*
  * Makes [offset, offset + length) what `data` says (NULL: zero; then length is not
  * limited unless in place). In place: reads first, into `scratch`
- * (COMPARE_PIECE_BYTES, as is then the limit of length), and writes what differs.
+ * (COMPARE_PIECE_BYTES, as is then the limit of length; else NULL will do), and
+ * writes what differs.
  * `written` grows by the bytes written or cleared.
  */
 int target_put(struct restore_target *target, uint64_t offset,

@@ -10,6 +10,7 @@
 
 #define FETCHERS_DEFAULT 4u
 #define BUFFERS_PER_FETCHER 2u
+#define DECODERS_DEFAULT_MAX 8u	/* some 2 MiB each; more than a target takes */
 #define REPORT_INTERVAL_NS 100000000u
 
 void job_fail(struct job *job, const struct error *err)
@@ -54,6 +55,15 @@ static uint32_t threads_of(uint32_t wanted, uint32_t otherwise)
 	return wanted < RESTORE_THREADS_MAX ? wanted : RESTORE_THREADS_MAX;
 }
 
+static uint32_t decoders_default(void)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (online < 1)
+		return 1;
+	return online < DECODERS_DEFAULT_MAX ? (uint32_t)online : DECODERS_DEFAULT_MAX;
+}
+
 static int job_buffers(struct job *job)
 {
 	job->buffer_count = job->fetchers * BUFFERS_PER_FETCHER;
@@ -78,7 +88,6 @@ static int job_buffers(struct job *job)
 static int job_init(struct job *job, struct error *err)
 {
 	bool holes = target_needs_holes(job->target);
-	long online = sysconf(_SC_NPROCESSORS_ONLN);
 
 	pthread_mutex_init(&job->lock, NULL);
 	pthread_cond_init(&job->freed, NULL);
@@ -86,8 +95,7 @@ static int job_init(struct job *job, struct error *err)
 	job->error = (struct error)ERROR_INIT;
 	job->ready_tail = &job->ready;
 	job->fetchers = threads_of(job->options->fetchers, FETCHERS_DEFAULT);
-	job->decoders = threads_of(job->options->decoders,
-				   online > 0 ? (uint32_t)online : 1);
+	job->decoders = threads_of(job->options->decoders, decoders_default());
 	job->unready_ranges = job->plan.range_count;
 	job->total_bytes = job->plan.data_bytes + (holes ? job->plan.hole_bytes : 0) +
 			   (job->options->verify ? job->plan.volume_bytes : 0);
@@ -158,8 +166,10 @@ static int job_restore(struct job *job, struct error *err)
 		ret = job_run(job, err);
 	if (ret) {
 		if (atomic_load(&job->target->touched))
-			error_hint(err, "%s holds a partial restore: run it again",
-				   job->target->path);
+			error_hint(err, "%s holds a partial restore: run it again%s",
+				   job->target->path,
+				   job->target->is_device || job->target->in_place ?
+				   "" : " with --force");
 		return ret;
 	}
 	if (job->options->verify)

@@ -16,7 +16,7 @@ struct writer {
 	struct frame_decoder *decoder;
 	struct sealer *sealer;		/* for the keys of source */
 	size_t source;
-	uint8_t *plain, *scratch;
+	uint8_t *plain, *scratch;	/* scratch: in place only */
 };
 
 /* One piece of work: a frame of a buffer, or a piece of a hole. */
@@ -176,8 +176,10 @@ static int writer_init(struct writer *writer, struct job *job, struct error *err
 	*writer = (struct writer){ .job = job };
 	writer->decoder = frame_decoder_new();
 	writer->plain = aligned_alloc(BLOCK_BYTES, FRAME_PLAIN_MAX);
-	writer->scratch = aligned_alloc(BLOCK_BYTES, COMPARE_PIECE_BYTES);
-	if (!writer->decoder || !writer->plain || !writer->scratch)
+	if (job->target->in_place)
+		writer->scratch = aligned_alloc(BLOCK_BYTES, COMPARE_PIECE_BYTES);
+	if (!writer->decoder || !writer->plain ||
+	    (job->target->in_place && !writer->scratch))
 		return error_set(err, -ENOMEM, "restoring: out of memory");
 	return 0;
 }

@@ -396,6 +396,7 @@ static void failed_write_can_be_resumed(void **state)
 		assert_int_equal(ret, -ENOSPC);
 		assert_int_equal(err.exit, EXIT_FAILED);
 		assert_non_null(strstr(err.message, "holds a partial restore"));
+		assert_non_null(strstr(err.message, "with --force"));
 		check_restore(lab, 4, &in_place, NULL, &result);
 	}
 	points_lab_free(lab);
