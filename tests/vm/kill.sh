@@ -10,7 +10,7 @@
 
 # shellcheck disable=SC2086
 set -- ${CLAWBACK_DISKS:?}
-kills=8
+kills=6
 ! is_full || kills=50
 RANDOM=$((CLAWBACK_SEED % 32768))
 
@@ -42,8 +42,10 @@ assert_whole_points() {
 	done
 }
 
-died=0 remains=0
-for ((round = 1; round <= kills; round++)); do
+died=0 remains=0 round=0
+while [ $died -lt $kills ]; do
+	round=$((round + 1))
+	[ $round -le $((3 * kills)) ] || fail "only $died of $round runs died: no test"
 	# Groups and single volumes take different ways through the boundary.
 	what=both
 	[ $((round % 3)) != 0 ] || what=data
@@ -53,8 +55,12 @@ for ((round = 1; round <= kills; round++)); do
 	kill -KILL "$clawback_pid" 2>/dev/null || true
 	code=0
 	clawback_wait 2>/dev/null || code=$?
-	[ $code != 137 ] || died=$((died + 1))
-	[ $code = 137 ] || [ $code = 0 ] || fail "the run ended with $code: $(cat "$work/background.err")"
+	case $code in
+	137) died=$((died + 1)) ;;
+	# It was faster than that: aim at what a run takes now.
+	0) run_ms=$((run_ms * 2 / 3 + 1)) ;;
+	*) fail "the run ended with $code: $(cat "$work/background.err")" ;;
+	esac
 	left=$(helpers | wc -l)
 	remains=$((remains + (left > 0)))
 	echo "round $round: $what, killed after $delay ms (exit code $code), $left helper devices left"
@@ -63,7 +69,7 @@ for ((round = 1; round <= kills; round++)); do
 	load_alive data
 	load_alive wal
 	# Only every other time, so that also remains of remains are cleared.
-	if [ $((round % 2)) = 0 ] || [ $round = $kills ]; then
+	if [ $((round % 2)) = 0 ] || [ $died = $kills ]; then
 		assert_whole_points
 		clawback backup both --json >"$work/backup.json" 2>"$work/backup.err" ||
 			fail "the next run failed: $(cat "$work/backup.err")"
@@ -72,7 +78,6 @@ for ((round = 1; round <= kills; round++)); do
 		assert_no_helpers
 	fi
 done
-[ $died -gt $((kills / 2)) ] || fail "only $died of $kills runs were killed: no test"
 echo "$died runs killed, $remains left devices behind"
 
 load_stop data
