@@ -22,7 +22,7 @@ CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 VERSION := 0.1.0
 
-PACKAGES := libbpf devmapper liburing libzstd libcurl libcrypto jansson inih expat blkid
+PACKAGES := libbpf devmapper liburing libzstd libcurl libcrypto jansson expat blkid
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -Wformat=2 -Wundef

@@ -58,7 +58,9 @@ static const struct key volume_keys[] = {
 static int bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted)
 {
-	return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s = %s: %s", key, value, wanted);
+	/* A damaged file's value may be long, and would leave no room for the reason. */
+	return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s = %.100s%s: %s", key, value,
+			      strlen(value) > 100 ? "…" : "", wanted);
 }
 
 int config_parse_bytes(const char *text, uint64_t *bytes)
@@ -225,8 +227,8 @@ static struct config_volume *volume_named(struct config *config, const char *nam
 		if (!strcmp(config->volumes[i].name, name))
 			return &config->volumes[i];
 	if (!volume_name_good(name)) {
-		error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%s\" is no name for a volume: use "
-			       "letters, digits and . _ -, at most %d", name, VOLUME_NAME_MAX);
+		error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%.100s\" is no name for a volume: "
+			       "use letters, digits and . _ -, at most %d", name, VOLUME_NAME_MAX);
 		return NULL;
 	}
 	volumes = reallocarray(config->volumes, config->volume_count + 1, sizeof(*volumes));
@@ -262,24 +264,43 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 	return ret;
 }
 
+static int no_section(const char *section, struct error *err)
+{
+	return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%.100s] is no section; there are "
+			      "[repository], [agent] and [volume NAME]", section);
+}
+
+int config_section(struct config *config, const char *section, struct error *err)
+{
+	if (!strncmp(section, "volume ", 7))
+		return volume_named(config, section + 7, err) ? 0 : err->code;
+	if (!strcmp(section, "repository") || !strcmp(section, "agent"))
+		return 0;
+	return no_section(section, err);
+}
+
+bool config_key_repeats(const char *key)
+{
+	return !strcmp(key, "recipient");
+}
+
 int config_assign(struct config *config, const char *section, const char *key,
 		  const char *value, struct error *err)
 {
 	int ret;
 
 	if (!strcmp(section, "repository"))
-		ret = strcmp(key, "recipient")
-			? assign_from(repository_keys, config, key, value, err)
-			: assign_recipient(config, value, err);
+		ret = config_key_repeats(key)
+			? assign_recipient(config, value, err)
+			: assign_from(repository_keys, config, key, value, err);
 	else if (!strcmp(section, "agent"))
 		ret = assign_from(agent_keys, config, key, value, err);
 	else if (!strncmp(section, "volume ", 7))
 		ret = volume_assign(config, section + 7, key, value, err);
 	else
-		return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%s] is no section; there are "
-				      "[repository], [agent] and [volume NAME]", section);
+		return no_section(section, err);
 	if (ret == 1)
-		return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%s] has no key \"%s\"; see "
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%s] has no key \"%.100s\"; see "
 				      "clawback.conf(5)", section, key);
 	return ret;
 }

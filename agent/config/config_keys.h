@@ -4,6 +4,15 @@
 
 #include "agent/config/config.h"
 
+/* More than any section has keys. */
+#define CONFIG_KEYS_MAX 32
+
+/* A section begins: EXIT_USAGE when there is no such, or the volume's name is bad. */
+int config_section(struct config *config, const char *section, struct error *err);
+
+/* Whether a section may have `key` several times. */
+bool config_key_repeats(const char *key);
+
 /* Stores one value; EXIT_USAGE for an unknown section, key, or a bad value. */
 int config_assign(struct config *config, const char *section, const char *key,
 		  const char *value, struct error *err);
