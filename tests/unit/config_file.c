@@ -1,0 +1,282 @@
+/* The configuration's text against a model: sections, lines, overrides. */
+#include "tests/unit/config_lab.h"
+
+/* ---- a model ---------------------------------------------------------------- */
+
+#define MODEL_VOLUMES 12
+
+struct model {
+	char url[40], region[40], state[40];
+	uint32_t workers;
+	struct { char name[VOLUME_NAME_MAX + 1], device[40], group[20]; } volumes[MODEL_VOLUMES];
+	size_t count;
+};
+
+static const char *blanks(struct random_state *random)
+{
+	static const char *const some[] = { "", "", " ", "\t", "   ", " \t " };
+
+	return some[random_below(random, 6)];
+}
+
+/* Comments, empty lines and endings as people and their editors write them. */
+static void write_line(struct config_text *text, struct random_state *random,
+		       const char *line)
+{
+	static const char *const noise[] = {
+		"", "  ", "# [agent]", "; url = file:///no", "\t# x", "###", ";",
+	};
+	static const char *const endings[] = { "", " ", "\t", " # why", "\t; [x]", "  #" };
+
+	while (random_one_in(random, 4))
+		config_text_add(text, "%s\n", noise[random_below(random, 7)]);
+	config_text_add(text, "%s%s%s%s\n", blanks(random), line,
+			endings[random_below(random, 6)], random_one_in(random, 5) ? "\r" : "");
+}
+
+static void write_key(struct config_text *text, struct random_state *random,
+		      const char *key, const char *value)
+{
+	char line[200];
+
+	snprintf(line, sizeof(line), "%s%s=%s%s", key, blanks(random), blanks(random), value);
+	write_line(text, random, line);
+}
+
+static void model_new(struct model *model, struct random_state *random)
+{
+	static const char letters[] = "abcXYZ059._-";
+
+	memset(model, 0, sizeof(*model));
+	snprintf(model->url, sizeof(model->url), "s3://b%llu/a#b;c=d",
+		 (unsigned long long)random_below(random, 1000));
+	snprintf(model->region, sizeof(model->region), "x y-%d", (int)random_below(random, 9));
+	snprintf(model->state, sizeof(model->state), "/st ate/%d", (int)random_below(random, 9));
+	model->workers = 1 + (uint32_t)random_below(random, 64);
+	model->count = random_below(random, MODEL_VOLUMES + 1);
+	for (size_t i = 0; i < model->count; i++) {
+		/* Long names that differ in their last letters only. */
+		size_t length = random_one_in(random, 2) ? VOLUME_NAME_MAX :
+				3 + random_below(random, VOLUME_NAME_MAX - 3);
+		char *name = model->volumes[i].name;
+
+		memset(name, 'a', length);
+		name[length - 1] = (char)('a' + i);
+		name[length - 2] = letters[random_below(random, 12)];
+		snprintf(model->volumes[i].device, 40, "/dev/v%zu", i);
+		if (random_one_in(random, 2))
+			snprintf(model->volumes[i].group, 20, "g%d", (int)random_below(random, 3));
+	}
+}
+
+static void model_write(const struct model *model, struct random_state *random,
+			struct config_text *text)
+{
+	char line[100], workers[16];
+
+	text->length = text->lines = 0;
+	text->data[0] = '\0';
+	write_line(text, random, "[repository]");
+	write_key(text, random, "url", model->url);
+	write_key(text, random, "region", model->region);
+	for (size_t i = 0; i < model->count; i++) {
+		snprintf(line, sizeof(line), "[volume %s]", model->volumes[i].name);
+		write_line(text, random, line);
+		if (model->volumes[i].group[0])
+			write_key(text, random, "group", model->volumes[i].group);
+		write_key(text, random, "device", model->volumes[i].device);
+	}
+	write_line(text, random, "[agent]");
+	write_key(text, random, "state", model->state);
+	snprintf(workers, sizeof(workers), "%u", model->workers);
+	write_key(text, random, "workers", workers);
+}
+
+static void model_check(const struct model *model, const struct config *config)
+{
+	assert_string_equal(config->repository.url, model->url);
+	assert_string_equal(config->repository.region, model->region);
+	assert_string_equal(config->agent.state, model->state);
+	assert_int_equal(config->agent.workers, model->workers);
+	assert_int_equal(config->agent.compression, 1);
+	assert_int_equal(config->volume_count, model->count);
+	for (size_t i = 0; i < model->count; i++) {
+		const struct config_volume *volume = &config->volumes[i];
+
+		assert_string_equal(volume->name, model->volumes[i].name);
+		assert_string_equal(volume->device, model->volumes[i].device);
+		assert_string_equal(volume->group, model->volumes[i].group);
+		assert_ptr_equal(volume, config_volume(config, volume->name));
+	}
+	assert_null(config_volume(config, "another"));
+}
+
+static void files_of_every_style(void **state)
+{
+	struct random_state random = random_start("files_of_every_style");
+	static struct config_text text;
+	static struct config config;
+	static struct model model;
+
+	(void)state;
+	for (int round = 0; round < 500; round++) {
+		model_new(&model, &random);
+		model_write(&model, &random, &text);
+		config_expect_good(text.data, &config);
+		model_check(&model, &config);
+		config_fini(&config);
+	}
+}
+
+/* One wrong line somewhere in a good file is named by its number. */
+static void wrong_line_is_named(void **state)
+{
+	static const char *const wrong[][2] = {
+		{ "nonsense", "neither a section" }, { "= x", "neither a section" },
+		{ "[nonsense]", "[nonsense] is no section" }, { "[volume]", "is no section" },
+		{ "[]", "is no section" }, { "[Agent]", "is no section" },
+		{ "[agent", "ends in \"]\"" }, { "[agent] x", "ends in \"]\"" }, { "[", "ends in" },
+		{ "[volume a/b]", "is no name" }, { "[volume  a]", "is no name" },
+		{ "[volume ]", "is no name" }, { "[volume .a]", "is no name" },
+		{ "[volume -a]", "is no name" }, { "colour = red", "has no key \"colour\"" },
+		{ "URL = x", "has no key \"URL\"" }, { "[repository]", "is there already" },
+	};
+	struct random_state random = random_start("wrong_line_is_named");
+	static struct config_text text;
+	static struct model model;
+
+	(void)state;
+	for (int round = 0; round < 500; round++) {
+		size_t which = random_below(&random, sizeof(wrong) / sizeof(wrong[0]));
+		unsigned line;
+
+		model_new(&model, &random);
+		model_write(&model, &random, &text);
+		config_text_add(&text, "%s\n", wrong[which][0]);
+		line = text.lines;
+		config_text_add(&text, "region = after\n[also wrong\n");
+		config_expect_bad(text.data, line, wrong[which][1]);
+	}
+}
+
+/* ---- what is not a value ------------------------------------------------------ */
+
+static void keys_need_a_section(void **state)
+{
+	(void)state;
+	config_expect_bad("# x\n\nurl = file:///a\n", 3, "\"url\" is in no section");
+}
+
+/* Twice is a mistake: which of the two was meant? */
+static void nothing_is_there_twice(void **state)
+{
+	static struct config config;
+
+	(void)state;
+	config_expect_bad("[repository]\nurl = file:///a\nregion=x\nurl = file:///b\n", 4,
+			  "[repository] has \"url\" already");
+	config_expect_bad("[volume a]\ndevice=/dev/a\ndevice=/dev/a\n", 3, "already");
+	config_expect_bad("[volume a]\ndevice=/dev/a\n\n[volume a]\ndevice=/dev/b\n", 4,
+			  "[volume a] is there already");
+	config_expect_good("[volume a]\ndevice=/dev/a\ncow=ram\n"
+			   "[volume b]\ndevice=/dev/b\ncow=ram\n", &config);
+	assert_int_equal(config.volume_count, 2);
+	config_fini(&config);
+}
+
+static void volumes_need_a_device(void **state)
+{
+	(void)state;
+	config_expect_bad("[volume a]\ndevice=/dev/a\n[volume b]\n", 0,
+			  "volume b has no device");
+	config_expect_bad("[volume b]\ngroup=g\n", 0, "volume b has no device");
+}
+
+static void names_of_volumes(void **state)
+{
+	static struct config config;
+	char text[200];
+
+	(void)state;
+	snprintf(text, sizeof(text), "[volume %0*d]\ndevice=/dev/a\n", VOLUME_NAME_MAX, 7);
+	config_expect_good(text, &config);
+	assert_int_equal(strlen(config.volumes[0].name), VOLUME_NAME_MAX);
+	config_fini(&config);
+	snprintf(text, sizeof(text), "[volume %0*d]\ndevice=/dev/a\n", VOLUME_NAME_MAX + 1, 7);
+	config_expect_bad(text, 1, "at most 64");
+}
+
+/* ---- overrides -------------------------------------------------------------- */
+
+static void overrides_win(void **state)
+{
+	static const char file[] = "[repository]\nurl = file:///file\nrecipient = /a\n"
+				   "[volume a.b]\ndevice = /dev/file\n";
+	const char *overrides[] = {
+		"repository.url=s3://b/x=y.z", "repository.url=s3://last", "agent.workers=7",
+		"volume a.b.device=/dev/mapper/x.y", "volume new.device=/dev/new",
+		"repository.recipient=/b", "repository.region=",
+	};
+	static struct config config;
+	struct error err;
+
+	(void)state;
+	if (config_load_text(file, strlen(file), overrides, 7, &config, &err))
+		fail_msg("%s", err.message);
+	assert_string_equal(config.repository.url, "s3://last");
+	assert_string_equal(config.repository.region, "");
+	assert_int_equal(config.repository.recipient_count, 2);
+	assert_int_equal(config.agent.workers, 7);
+	assert_int_equal(config.volume_count, 2);
+	assert_string_equal(config_volume(&config, "a.b")->device, "/dev/mapper/x.y");
+	assert_string_equal(config_volume(&config, "new")->device, "/dev/new");
+	config_fini(&config);
+	if (config_load_text(file, strlen(file), overrides, 1, &config, &err))
+		fail_msg("%s", err.message);
+	assert_string_equal(config.repository.url, "s3://b/x=y.z");
+	config_fini(&config);
+}
+
+static void bad_overrides(void **state)
+{
+	static const char *const bad[][2] = {
+		{ "", "is not of the form" }, { "workers=1", "is not of the form" },
+		{ "agent.workers", "is not of the form" }, { "=", "is not of the form" },
+		{ ".=", "[] is no section" }, { "agent.=1", "has no key \"\"" },
+		{ ".workers=1", "[] is no section" }, { "agent.workers=x", "whole number" },
+		{ "agent.workers=65", "must be from 1 to 64" },
+		{ "agents.workers=1", "[agents] is no section" },
+		{ "agent.workers =1", "has no key \"workers \"" },
+		{ "volume.device=/dev/a", "is no section" },
+		{ "volume a/b.device=/dev/a", "is no name" },
+		{ "volume a.group=g", "volume a has no device" },
+	};
+	static struct config config;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const char *overrides[] = { "agent.workers=3", bad[i][0] };
+		struct error err;
+		int ret = config_load_text("", 0, overrides, 2, &config, &err);
+
+		config_check_refused(ret, &err);
+		if (!strstr(err.message, bad[i][1]))
+			fail_msg("%s: %s", bad[i][0], err.message);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(files_of_every_style),
+		cmocka_unit_test(wrong_line_is_named),
+		cmocka_unit_test(keys_need_a_section),
+		cmocka_unit_test(nothing_is_there_twice),
+		cmocka_unit_test(volumes_need_a_device),
+		cmocka_unit_test(names_of_volumes),
+		cmocka_unit_test(overrides_win),
+		cmocka_unit_test(bad_overrides),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
