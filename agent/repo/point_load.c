@@ -155,13 +155,14 @@ static int number_seen(void *context, const char *key, uint64_t bytes)
 {
 	struct number_list *list = context;
 	const char *text = strrchr(key, '/');
-	unsigned long long number;
-	int end = 0;
+	uint64_t number;
 
 	(void)bytes;
-	if (!text || strlen(text + 1) != 10 ||
-	    sscanf(text + 1, "%10llu%n", &number, &end) != 1 || end != 10)
+	if (!text || strlen(text + 1) != 10 || strspn(text + 1, "0123456789") != 10)
 		return 0;	/* not ours: an upload in progress, a stranger's file */
+	number = strtoull(text + 1, NULL, 10);
+	if (!number)
+		return 0;
 	if (list->count == list->room) {
 		size_t room = list->room ? 2 * list->room : 64;
 		uint64_t *items = reallocarray(list->items, room, sizeof(*items));
@@ -253,7 +254,10 @@ static bool parse_time(const char *text, uint64_t *time_ns)
 	seconds = timegm(&tm);
 	if (strcmp(rest, "Z") || seconds < 0)
 		return false;
-	*time_ns = (uint64_t)seconds * 1000000000u + fraction;
+	/* Later than 64 bits of nanoseconds reach, as 9999-12-31: later than any point. */
+	if (__builtin_mul_overflow((uint64_t)seconds, UINT64_C(1000000000), time_ns) ||
+	    __builtin_add_overflow(*time_ns, fraction, time_ns))
+		*time_ns = UINT64_MAX;
 	return true;
 }
 

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define MANIFEST_FORMAT "clawback point"
+
 #define TAKE_TEXT(o, k, field) json_take_text(o, k, field, sizeof(field))
 
 static json_t *wraps_json(const struct point *point)
@@ -52,7 +54,7 @@ static json_t *uuid_json(const struct uuid *uuid)
 static json_t *identity_json(const struct point *point)
 {
 	return json_pack("{s:s, s:i, s:o, s:o, s:s, s:o, s:I, s:s, s:I, s:o, s:I, s:I}",
-		"format", "clawback point", "version", POINT_VERSION,
+		"format", MANIFEST_FORMAT, "version", POINT_VERSION,
 		"repository", uuid_json(&point->repository),
 		"volume", uuid_json(&point->volume), "volume_name", point->volume_name,
 		"run", uuid_json(&point->run), "number", (json_int_t)point->number,
@@ -182,9 +184,13 @@ static const char *map_word(int i)
 
 static int identity_parse(const json_t *o, struct point *point)
 {
+	char format[32];
+	uint64_t version;
 	int kind;
 
-	if (take_uuid(o, "repository", &point->repository) ||
+	if (TAKE_TEXT(o, "format", format) || strcmp(format, MANIFEST_FORMAT) ||
+	    json_take_u64(o, "version", &version) || version != POINT_VERSION ||
+	    take_uuid(o, "repository", &point->repository) ||
 	    take_uuid(o, "volume", &point->volume) ||
 	    TAKE_TEXT(o, "volume_name", point->volume_name) ||
 	    take_uuid(o, "run", &point->run) ||

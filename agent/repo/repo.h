@@ -67,7 +67,7 @@ struct repo_volume {
 	char name[REPO_NAME_MAX + 1];
 };
 
-/* Registers a volume's name (once; again is fine when the name is the same). */
+/* Registers a volume's name, once: what is registered already stays as it is. */
 int repo_volume_add(struct repo *repo, const struct repo_volume *volume,
 		    struct error *err);
 /* All volumes, sorted by name; caller frees *volumes. */

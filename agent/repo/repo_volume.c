@@ -15,6 +15,14 @@
 #define VOLUME_PREFIX "volumes/"
 #define VOLUME_OBJECT_MAX 4096u
 
+static void volume_key(const struct uuid *uuid, char key[static STORE_KEY_MAX])
+{
+	char id[UUID_TEXT_SIZE];
+
+	uuid_format(uuid, id);
+	snprintf(key, STORE_KEY_MAX, VOLUME_PREFIX "%s.json", id);
+}
+
 static char *volume_text(const struct repo_volume *volume)
 {
 	char id[UUID_TEXT_SIZE], check[2 * CRYPTO_DIGEST_SIZE + 1];
@@ -37,12 +45,11 @@ static char *volume_text(const struct repo_volume *volume)
 int repo_volume_add(struct repo *repo, const struct repo_volume *volume,
 		    struct error *err)
 {
-	char id[UUID_TEXT_SIZE], key[STORE_KEY_MAX];
 	CLEANUP_FREE char *text = volume_text(volume);
+	char key[STORE_KEY_MAX];
 	int ret;
 
-	uuid_format(&volume->id, id);
-	snprintf(key, sizeof(key), VOLUME_PREFIX "%s.json", id);
+	volume_key(&volume->id, key);
 	if (!text)
 		return error_set(err, -ENOMEM, "registering volume %s: out of memory",
 				 volume->name);
@@ -60,15 +67,16 @@ struct volume_list {
 static int volume_seen(void *context, const char *key, uint64_t bytes)
 {
 	struct volume_list *list = context;
-	char id[UUID_TEXT_SIZE];
-	struct repo_volume *volume;
+	char id[UUID_TEXT_SIZE], own[STORE_KEY_MAX];
+	struct uuid uuid;
 
 	(void)bytes;
-	key += strlen(VOLUME_PREFIX);
-	if (strlen(key) != UUID_TEXT_SIZE - 1 + strlen(".json"))
+	snprintf(id, sizeof(id), "%s", key + strlen(VOLUME_PREFIX));
+	if (uuid_parse(id, &uuid))
 		return 0;
-	memcpy(id, key, UUID_TEXT_SIZE - 1);
-	id[UUID_TEXT_SIZE - 1] = '\0';
+	volume_key(&uuid, own);
+	if (strcmp(key, own))
+		return 0;	/* a stranger's, a copy, an id in capitals */
 	if (list->count == list->room) {
 		size_t room = list->room ? 2 * list->room : 16;
 		struct repo_volume *items = reallocarray(list->items, room, sizeof(*items));
@@ -78,10 +86,7 @@ static int volume_seen(void *context, const char *key, uint64_t bytes)
 		list->items = items;
 		list->room = room;
 	}
-	volume = &list->items[list->count];
-	memset(volume, 0, sizeof(*volume));
-	if (!uuid_parse(id, &volume->id))
-		list->count++;
+	list->items[list->count++] = (struct repo_volume){ .id = uuid };
 	return 0;
 }
 
@@ -97,7 +102,7 @@ static int volume_load(struct repo *repo, struct repo_volume *volume,
 	int ret;
 
 	uuid_format(&volume->id, id);
-	snprintf(key, sizeof(key), VOLUME_PREFIX "%s.json", id);
+	volume_key(&volume->id, key);
 	ret = store_get_all(repo->store, key, VOLUME_OBJECT_MAX, &text, &length, err);
 	if (ret)
 		return error_prefix(err, "reading what volume %s is", id);

@@ -69,7 +69,7 @@ static void many_volumes(void **state)
 {
 	static struct config_text text;
 	static struct config config;
-	const unsigned count = 3000;
+	const unsigned count = 500;
 	char name[16];
 
 	(void)state;
