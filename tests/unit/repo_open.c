@@ -127,9 +127,14 @@ static void damaged_seal(void **state)
 	sealed = (uint8_t *)object + point->head_bytes;
 	length = point->map_bytes;
 	assert_int_equal(0, point_open_keys(point, &ring, &keys, &err));
-	for (size_t cut = 0; cut < length; cut++)
-		check_exit(map_unseal(point, sealed, cut, keys.map, &map, &err), &err,
-			   EXIT_UNTRUSTWORTHY, "the map of point 1");
+	for (size_t cut = 0; cut < length; cut++) {
+		CLEANUP_FREE uint8_t *copy = malloc(cut + 1);	/* a read beyond shows */
+
+		memcpy(copy + 1, sealed, cut);
+		check_exit(map_unseal(point, copy + 1, cut, keys.map, &map, &err), &err,
+			   EXIT_UNTRUSTWORTHY, cut < sizeof(struct map_seal_header) +
+			   CRYPTO_TAG_SIZE ? "is cut short" : "its lengths disagree");
+	}
 	for (size_t bit = 0; bit < 8 * length; bit++) {
 		sealed[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		check_exit(map_unseal(point, sealed, length, keys.map, &map, &err), &err,
@@ -280,7 +285,7 @@ static void stored_frames(void **state)
 		const struct { uint32_t segment; uint64_t offset, length; } outside[] = {
 			{ 1, 0, 1 }, { UINT32_MAX, 0, 0 }, { 0, 0, bytes + 1 },
 			{ 0, bytes, 1 }, { 0, bytes + 1, 0 }, { 0, UINT64_MAX, 1 },
-			{ 0, 1, bytes }, { 0, UINT64_MAX, 2 },
+			{ 0, 1, bytes }, { 0, UINT64_MAX, 2 }, { 0, 1, UINT64_MAX },
 		};
 
 		assert_int_equal(point->frames_inline, inlined);
