@@ -6,6 +6,7 @@
 #include "tests/native/volume_lab.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/mount.h>
 
@@ -249,7 +250,7 @@ static void test_held(void **state)
 
 struct restless {
 	struct lab *lab;
-	atomic_bool stop;
+	atomic_bool writing, stop;
 };
 
 static void *restless_writer(void *context)
@@ -259,6 +260,7 @@ static void *restless_writer(void *context)
 
 	while (!atomic_load(&restless->stop)) {
 		write_blocks(restless->lab, 9, 1);
+		atomic_store(&restless->writing, true);
 		nanosleep(&nap, NULL);
 	}
 	return NULL;
@@ -272,6 +274,8 @@ static void test_restless(void **state)
 	int ret;
 
 	pthread_create(&thread, NULL, restless_writer, &restless);
+	while (!atomic_load(&restless.writing))	/* on a busy machine it starts late */
+		sched_yield();
 	ret = boundary_open(NULL, &restless.lab->volume, 1, NULL,
 			    &restless.lab->boundary, &err);
 	atomic_store(&restless.stop, true);

@@ -85,7 +85,7 @@ static void passing_faults(void **state)
 		"reset", "lost", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
 		"HTTP/1.1 503 No\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n",
 		"HTTP/1.1 429 No\r\nContent-Length: 0\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", "no HTTP at all\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
 		"HTTP/1.1 400 No\r\nContent-Length: 53\r\n\r\n"
 		"<Error><Code>XAmzContentSHA256Mismatch</Code></Error>",
 	};
@@ -98,7 +98,8 @@ static void passing_faults(void **state)
 		uint8_t *data;
 		size_t got;
 
-		if (strncmp(faults[i], "HTTP/1.1 200", 12))
+		/* An answer without a body is whole once its status has come. */
+		if (!strstr(faults[i], "half"))
 			fake_plan(fake, "PUT", faults[i]);
 		suite_put(store, "x", i, 1000);
 		fake_plan(fake, "GET", faults[i]);
@@ -106,7 +107,7 @@ static void passing_faults(void **state)
 		assert_int_equal(got, 1000);
 		free(data);
 		suite_expect(store, "x", i, 1000);
-		if (strncmp(faults[i], "HTTP/1.1 200", 12))
+		if (!strstr(faults[i], "half"))
 			fake_plan(fake, "DELETE", faults[i]);
 		suite_ok(store_delete(store, "x", &err), &err);
 		suite_absent(store, "x");
