@@ -142,31 +142,6 @@ static void layout(void **state)
 	envelope_fini(&e);
 }
 
-/* point_load gives what point_commit was given and filled in. */
-static void loaded_is_committed(void **state)
-{
-	struct random_state random = random_start("loaded_is_committed");
-	struct points_lab *lab = points_lab_new();
-	struct error err = ERROR_INIT;
-
-	(void)state;
-	lab_build(lab, &random, 8, 1u << 20);
-	for (uint64_t i = 1; i <= 8; i++) {
-		struct point point, committed = lab->points[i];
-		struct pipeline_segment *segments;
-
-		if (point_load(lab->repo, &lab->volume, i, &point, &err))
-			fail_msg("%s", err.message);
-		segments = STEAL(point.segments);
-		assert_memory_equal(segments, committed.segments,
-				    committed.segment_count * sizeof(*segments));
-		free(segments);
-		committed.segments = NULL;
-		assert_memory_equal(&point, &committed, sizeof(point));
-	}
-	points_lab_free(lab);
-}
-
 /* ---- damage ---------------------------------------------------------------------- */
 
 static void truncated(void **state)
@@ -396,7 +371,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(layout),
-		cmocka_unit_test(loaded_is_committed),
 		cmocka_unit_test(truncated),
 		cmocka_unit_test(flipped_bits),
 		cmocka_unit_test(signed_headers),

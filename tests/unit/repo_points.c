@@ -99,6 +99,31 @@ static void one_writer_wins(void **state)
 	points_lab_free(lab);
 }
 
+/* point_load gives what point_commit was given and filled in. */
+static void loaded_is_committed(void **state)
+{
+	struct random_state random = random_start("loaded_is_committed");
+	struct points_lab *lab = points_lab_new();
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	lab_build(lab, &random, 8, 1u << 20);
+	for (uint64_t i = 1; i <= 8; i++) {
+		struct point point, committed = lab->points[i];
+		struct pipeline_segment *segments;
+
+		if (point_load(lab->repo, &lab->volume, i, &point, &err))
+			fail_msg("%s", err.message);
+		segments = STEAL(point.segments);
+		assert_memory_equal(segments, committed.segments,
+				    committed.segment_count * sizeof(*segments));
+		free(segments);
+		committed.segments = NULL;
+		assert_memory_equal(&point, &committed, sizeof(point));
+	}
+	points_lab_free(lab);
+}
+
 /* What cannot be stored leaves no point. */
 static void failed_commit_leaves_nothing(void **state)
 {
@@ -293,6 +318,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_writer_wins),
+		cmocka_unit_test(loaded_is_committed),
 		cmocka_unit_test(failed_commit_leaves_nothing),
 		cmocka_unit_test(strangers_are_not_listed),
 		cmocka_unit_test(numbers_rise),
