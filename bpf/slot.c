@@ -63,6 +63,7 @@ static int slot_fill(struct tracker *tracker, uint32_t slot,
 		.sectors = volume->sectors,
 		.disk = volume->disk,
 	};
+	memcpy(state->owner, volume->owner, sizeof(state->owner));
 	__atomic_store_n(&state->device, volume->device, __ATOMIC_SEQ_CST);
 	ret = bitmap_map_create(state->blocks, &fd);
 	if (!ret && bpf_map_update_elem(tracker->bitmaps_fd, &slot, &fd,
@@ -198,4 +199,18 @@ int tracker_clear_flags(struct tracker *tracker, uint32_t slot,
 		__atomic_store_n(&tracker->slots[slot].flags, 0,
 				 __ATOMIC_SEQ_CST);
 	return ret;
+}
+
+/* Half written it is nobody's, and so untrusted by all. */
+int tracker_set_owner(struct tracker *tracker, uint32_t slot,
+		      const uint8_t owner[static TRACKER_OWNER_BYTES], struct error *err)
+{
+	int ret = slot_check(tracker, slot, err);
+
+	if (ret)
+		return ret;
+	memcpy(tracker->slots[slot].owner, owner, TRACKER_OWNER_BYTES);
+	/* Before any rotation of ours. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return 0;
 }

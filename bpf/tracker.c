@@ -249,6 +249,7 @@ int tracker_slot(struct tracker *tracker, uint32_t slot,
 		.blocks = state->blocks,
 		.flags = __atomic_load_n(&state->flags, __ATOMIC_SEQ_CST),
 	};
+	memcpy(info->owner, state->owner, sizeof(info->owner));
 	return 0;
 }
 

@@ -76,8 +76,12 @@ int tracker_facts(struct tracker *tracker, struct tracker_facts *facts,
 bool tracker_identity_equal(const struct tracker_identity *a,
 			    const struct tracker_identity *b);
 
+#define TRACKER_OWNER_BYTES 16
+
 /*
- * How a volume is to be tracked. A whole disk also collects what is written
+ * How a volume is to be tracked. The owner is an identity of the caller's choice:
+ * a device has one slot, and a rotation takes the marks away from everybody else
+ * who counts on them. Who finds another owner takes nothing for granted. A whole disk also collects what is written
  * through its partitions, and a partition what is written through its disk.
  */
 struct tracker_volume {
@@ -86,6 +90,7 @@ struct tracker_volume {
 	uint64_t sectors;
 	uint32_t block_bytes;		/* power of two, 4096 … 64 MiB */
 	uint32_t disk;			/* whole disk's dev_t for a partition, else 0 */
+	uint8_t owner[TRACKER_OWNER_BYTES];
 };
 
 /*
@@ -117,9 +122,14 @@ struct tracker_slot {
 	uint32_t block_bytes;
 	uint64_t blocks;
 	uint32_t flags;			/* TRACKER_LOST_MARK, TRACKER_OUT_OF_RANGE */
+	uint8_t owner[TRACKER_OWNER_BYTES];
 };
 int tracker_slot(struct tracker *tracker, uint32_t slot,
 		 struct tracker_slot *info, struct error *err);
+
+/* Takes the slot over. The old owner sees it at its next boundary. */
+int tracker_set_owner(struct tracker *tracker, uint32_t slot,
+		      const uint8_t owner[static TRACKER_OWNER_BYTES], struct error *err);
 
 /* What a slot has collected. Asks for every bitmap and reads them: for status. */
 struct tracker_marks {

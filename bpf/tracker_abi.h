@@ -22,9 +22,9 @@
 #ifndef CLAWBACK_BPF_TRACKER_ABI_H
 #define CLAWBACK_BPF_TRACKER_ABI_H
 
-#define TRACKER_ABI_VERSION 1
-#define TRACKER_PROGRAM clawback_abi1	/* 15 characters at most */
-#define TRACKER_PROGRAM_NAME "clawback_abi1"
+#define TRACKER_ABI_VERSION 2
+#define TRACKER_PROGRAM clawback_abi2	/* 15 characters at most */
+#define TRACKER_PROGRAM_NAME "clawback_abi2"
 #define TRACKER_SLOTS 256
 #define TRACKER_DEVICES 1024
 #define TRACKER_TARGETS 8		/* slots one dev_t may lead to */
@@ -64,7 +64,8 @@ struct ledger {
 /*
  * Value of map `slots`. A slot is in use when `device` is not 0. All but `flags`
  * is written before the first route leads here and constant until the last is
- * gone; `flags` is changed by atomic operations only, on both sides.
+ * gone; `flags` is changed by atomic operations only, on both sides, and `owner`
+ * by user space at any time.
  */
 struct slot_state {
 	__u32 sector_shift;	/* block = (sector - start) >> sector_shift */
@@ -74,11 +75,12 @@ struct slot_state {
 	__u64 sectors;		/* user space, the program does not read it */
 	__u32 device;		/* the volume's own dev_t */
 	__u32 disk;
+	__u8 owner[16];		/* whoever takes the marks; see tracker.h */
 };
 
 _Static_assert(sizeof(struct route_target) == 24, "route_target layout");
 _Static_assert(sizeof(struct route) == 8 + 24 * TRACKER_TARGETS, "route layout");
 _Static_assert(sizeof(struct ledger) == 32, "ledger layout");
-_Static_assert(sizeof(struct slot_state) == 40, "slot_state layout");
+_Static_assert(sizeof(struct slot_state) == 56, "slot_state layout");
 
 #endif

@@ -116,6 +116,7 @@ static int slot_attach(const struct config *config, struct tracker *tracker,
 	wanted.block_bytes = tracker_granularity(wanted.sectors,
 						 volume->config->granularity_bytes,
 						 config->agent.bitmap_limit_bytes);
+	memcpy(wanted.owner, volume->state.id.b, sizeof(wanted.owner));
 	drop_stale_slot(config, tracker, &volume->state, volume->device.device);
 	ret = tracker_attach(tracker, &wanted, &volume->slot, err);
 	if (ret)
@@ -125,6 +126,21 @@ static int slot_attach(const struct config *config, struct tracker *tracker,
 	volume->state.granularity_bytes = wanted.block_bytes;
 	state_follow(&volume->state, &volume->device, volume->config);
 	return volume_state_save(config->agent.state, &volume->state, err);
+}
+
+/*
+ * Another configuration, another state folder, or this one before it was lost: the
+ * marks that it took are not here, and from now on it does not have ours.
+ */
+static int slot_take_over(const struct config *config, struct tracker *tracker,
+			  struct run_volume *volume, struct error *err)
+{
+	int ret;
+
+	state_distrust(&volume->state, "another configuration or state folder backed the "
+		       "device up and took its marks");
+	ret = volume_state_save(config->agent.state, &volume->state, err);
+	return ret ? ret : tracker_set_owner(tracker, volume->slot, volume->state.id.b, err);
 }
 
 /* The slot that is there: does it still fit, did it lose anything? */
@@ -151,7 +167,8 @@ static int slot_check(const struct config *config, struct tracker *tracker,
 	else if (slot.flags)
 		state_distrust(state, "the tracker lost a mark (flags 0x%x)", slot.flags);
 	if (*fits && !slot.flags)
-		return 0;
+		return memcmp(slot.owner, state->id.b, sizeof(slot.owner))
+			? slot_take_over(config, tracker, volume, err) : 0;
 	ret = volume_state_save(config->agent.state, state, err);
 	if (!ret && *fits)
 		ret = tracker_clear_flags(tracker, volume->slot, err);

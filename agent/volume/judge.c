@@ -139,6 +139,13 @@ static bool judge_granularity(const struct judge_facts *f, char *why, size_t roo
 			 is, was);
 }
 
+static bool judge_owner(const struct judge_facts *f, char *why, size_t room)
+{
+	if (memcmp(f->slot.owner, f->state->id.b, sizeof(f->slot.owner)) == 0)
+		return false;
+	return judge_say(why, room, "another configuration or state folder backed the device up and took its marks");
+}
+
 static bool judge_lost(const struct judge_facts *f, char *why, size_t room)
 {
 	if (!(f->slot.flags & JUDGE_LOST_MARK))
@@ -200,7 +207,7 @@ static judge_rule *const judge_rules[] = {
 	judge_remembered,
 	judge_boot, judge_program, judge_link, judge_maps,
 	judge_number, judge_instance, judge_uuid, judge_size,
-	judge_granularity,
+	judge_granularity, judge_owner,
 	judge_lost, judge_range, judge_flags, judge_misses,
 	judge_writes, judge_discards,
 };

@@ -43,6 +43,7 @@ static void agree(void)
 	facts.slot.device = device.device;
 	facts.slot.sectors = device.bytes / 512;
 	facts.slot.block_bytes = 4096;
+	memcpy(facts.slot.owner, facts.state->id.b, sizeof(facts.slot.owner));
 	facts.ledger = (struct tracker_ledger){ 1800, 250, 5800, 950 };
 }
 
@@ -66,6 +67,7 @@ static void uuid(void) { strcpy(device.dm_uuid, "LVM-abd"); }
 static void grown(void) { device.bytes += 4096; }
 static void slot_size(void) { facts.slot.sectors--; }
 static void granularity(void) { facts.slot.block_bytes = 8192; }
+static void owner(void) { facts.slot.owner[15] ^= 1; }
 static void lost(void) { facts.slot.flags = TRACKER_LOST_MARK; }
 static void range(void) { facts.slot.flags = TRACKER_OUT_OF_RANGE; }
 static void unknown_flag(void) { facts.slot.flags = 1u << 7; }
@@ -107,6 +109,7 @@ static const struct {
 	{ "size", grown, "size changed" },
 	{ "slot's size", slot_size, "size changed" },
 	{ "granularity", granularity, "block size changed" },
+	{ "owner", owner, "took its marks" },
 	{ "lost mark", lost, "could not mark" },
 	{ "out of range", range, "beyond the tracked size" },
 	{ "unknown flag", unknown_flag, "does not know" },
