@@ -2,6 +2,7 @@
 
 #include "agent/base/cleanup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 int file_pread_all(int fd, void *buffer, size_t length, uint64_t offset)
@@ -171,6 +173,53 @@ int file_replace(const char *path, const void *data, size_t length, mode_t mode)
 int file_create(const char *path, const void *data, size_t length, mode_t mode)
 {
 	return file_publish(path, data, length, mode, false);
+}
+
+/* NAME.XXXXXX, as file_publish makes them. */
+static bool file_is_temporary(const char *entry, const char *name)
+{
+	size_t length = strlen(name);
+
+	return strncmp(entry, name, length) == 0 && entry[length] == '.' &&
+	       strlen(entry + length + 1) == 6 &&
+	       strspn(entry + length + 1, "abcdefghijklmnopqrstuvwxyz"
+		      "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == 6;
+}
+
+static int file_sweep_entry(int folder_fd, const char *entry, time_t until)
+{
+	struct stat st;
+
+	if (fstatat(folder_fd, entry, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISREG(st.st_mode) || st.st_mtime > until)
+		return 0;
+	if (unlinkat(folder_fd, entry, 0) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return 1;
+}
+
+int file_sweep(const char *path, unsigned age_seconds)
+{
+	CLEANUP_FREE char *copy = strdup(path), *again = strdup(path);
+	time_t until = time(NULL) - (time_t)age_seconds;
+	const struct dirent *entry;
+	int ret = 0, removed = 0;
+	DIR *folder;
+
+	if (!copy || !again)
+		return -ENOMEM;
+	folder = opendir(dirname(copy));
+	if (!folder)
+		return errno == ENOENT ? 0 : -errno;
+	while (ret >= 0 && (entry = readdir(folder))) {
+		if (!file_is_temporary(entry->d_name, basename(again)))
+			continue;
+		ret = file_sweep_entry(dirfd(folder), entry->d_name, until);
+		removed += ret > 0;
+	}
+	closedir(folder);
+	return ret < 0 ? ret : removed;
 }
 
 static int file_make_folder(const char *path, mode_t mode)

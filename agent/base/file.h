@@ -42,6 +42,13 @@ int file_create(const char *path, const void *data, size_t length, mode_t mode);
  */
 int file_make_folders(const char *path, mode_t mode);
 
+/*
+ * Removes what killed file_replace and file_create of `path` left beside it, if it
+ * was last written `age_seconds` ago or earlier; 0 is for who knows that nobody
+ * else is writing `path`. Returns how many files it removed.
+ */
+int file_sweep(const char *path, unsigned age_seconds);
+
 /* fsync of the folder that holds `path`, so that a rename or unlink in it lasts. */
 int file_sync_parent(const char *path);
 

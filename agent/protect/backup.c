@@ -40,6 +40,24 @@ static int run_lock(struct run *run, struct error *err)
 	return 0;
 }
 
+/* What the store still holds of a run that did not end well; ours is the only one. */
+static void run_clean_store(struct run *run, const struct run_volume *volume)
+{
+	struct error err = ERROR_INIT;
+	char prefix[UUID_TEXT_SIZE + 1];
+	int ret;
+
+	uuid_format(&volume->state.id, prefix);
+	strcat(prefix, "/");
+	ret = store_clean(run->host->store, prefix, 0, &err);
+	if (ret < 0)
+		log_warning("volume %s: removing unfinished uploads: %s", volume->config->name,
+			    err.message);
+	else if (ret)
+		log_note("volume %s: removed %d unfinished uploads of a dead run",
+			 volume->config->name, ret);
+}
+
 /* Marks that a run kept and did not bring home. */
 static int run_pending(struct run *run, struct run_volume *volume, struct error *err)
 {
@@ -56,6 +74,7 @@ static int run_pending(struct run *run, struct run_volume *volume, struct error 
 	volume->has_pending = ret == 0;
 	if (ret == -ENOENT)
 		return 0;
+	run_clean_store(run, volume);
 	if (ret == -ENOMEM || ret == -EIO || ret == -EACCES)
 		return ret;
 	if (ret) {

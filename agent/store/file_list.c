@@ -190,11 +190,10 @@ static int walk_folder(struct walk *walk, int folder_fd)
 	return ret;
 }
 
-int file_list(struct store *store, const char *prefix, store_list_fn visit,
-	      void *context, struct error *err)
+/* From the folder that `prefix` names ("a/b/"), which may be missing. */
+static int walk_from(struct walk *walk, const char *prefix)
 {
-	struct walk walk = { .store = store, .err = err, .visit = visit, .context = context };
-	struct file_store *files = (struct file_store *)store;
+	struct file_store *files = (struct file_store *)walk->store;
 	CLEANUP_CLOSE int fd = -1;
 	char key[STORE_KEY_MAX + 2];
 	const char *leaf;
@@ -202,24 +201,31 @@ int file_list(struct store *store, const char *prefix, store_list_fn visit,
 
 	/* "a/b/" asks for the folder that would hold "a/b/x". */
 	snprintf(key, sizeof(key), "%sx", prefix);
-	atomic_fetch_add(&store->requests, 1);
+	atomic_fetch_add(&walk->store->requests, 1);
 	ret = file_folder_open(files, key, false, &fd, &leaf);
 	if (ret == -ENOENT)
 		return 0;
 	if (*prefix)
-		snprintf(walk.path, sizeof(walk.path), "%.*s", (int)strlen(prefix) - 1, prefix);
-	return ret ? walk_failed(&walk, ret) : walk_folder(&walk, fd);
+		snprintf(walk->path, sizeof(walk->path), "%.*s", (int)strlen(prefix) - 1, prefix);
+	return ret ? walk_failed(walk, ret) : walk_folder(walk, fd);
 }
 
-int file_clean(struct store *store, uint64_t age_seconds, struct error *err)
+int file_list(struct store *store, const char *prefix, store_list_fn visit,
+	      void *context, struct error *err)
+{
+	struct walk walk = { .store = store, .err = err, .visit = visit, .context = context };
+
+	return walk_from(&walk, prefix);
+}
+
+int file_clean(struct store *store, const char *prefix, uint64_t age_seconds,
+	       struct error *err)
 {
 	struct walk walk = { .store = store, .err = err };
-	struct file_store *files = (struct file_store *)store;
 	time_t now = time(NULL);
 	int ret;
 
-	atomic_fetch_add(&store->requests, 1);
 	walk.older_than = age_seconds < (uint64_t)now ? now - (time_t)age_seconds : 0;
-	ret = walk_folder(&walk, files->root_fd);
+	ret = walk_from(&walk, prefix);
 	return ret ? ret : walk.removed;
 }

@@ -69,6 +69,7 @@ void file_upload_abort(struct store_upload *upload);
 
 int file_list(struct store *store, const char *prefix, store_list_fn visit,
 	      void *context, struct error *err);
-int file_clean(struct store *store, uint64_t age_seconds, struct error *err);
+int file_clean(struct store *store, const char *prefix, uint64_t age_seconds,
+	       struct error *err);
 
 #endif

@@ -128,7 +128,8 @@ int s3_size_request(struct s3_store *s3, const char *key, struct s3_answer *answ
 
 int s3_list(struct store *store, const char *prefix, store_list_fn visit,
 	    void *context, struct error *err);
-int s3_clean(struct store *store, uint64_t age_seconds, struct error *err);
+int s3_clean(struct store *store, const char *prefix, uint64_t age_seconds,
+	     struct error *err);
 
 /* Abort a multipart upload, also while interrupted. One that is gone is success. */
 int s3_multipart_abort(struct s3_store *s3, const char *key, const char *upload_id,

@@ -146,7 +146,8 @@ int s3_multipart_abort(struct s3_store *s3, const char *key, const char *upload_
 }
 
 static int uploads_clean(struct s3_store *s3, const struct s3_page *page,
-			 int64_t older_than, int *removed, struct error *err)
+			 const char *full_prefix, int64_t older_than, int *removed,
+			 struct error *err)
 {
 	size_t hidden = strlen(s3->prefix);
 
@@ -154,7 +155,7 @@ static int uploads_clean(struct s3_store *s3, const struct s3_page *page,
 		const struct s3_entry *entry = &page->entry[i];
 		int ret;
 
-		if (strncmp(entry->key, s3->prefix, hidden) != 0 ||
+		if (strncmp(entry->key, full_prefix, strlen(full_prefix)) != 0 ||
 		    !store_key_valid(entry->key + hidden) || entry->initiated > older_than)
 			continue;
 		ret = s3_multipart_abort(s3, entry->key + hidden, entry->upload_id, err);
@@ -182,8 +183,9 @@ static bool markers_advance(const struct markers *markers, const struct s3_page 
 			     strcmp(page->upload_marker, markers->upload) != 0);
 }
 
-static int uploads_page(struct s3_store *s3, struct markers *markers, int64_t older_than,
-			int *removed, struct error *err)
+static int uploads_page(struct s3_store *s3, const char *full_prefix,
+			struct markers *markers, int64_t older_than, int *removed,
+			struct error *err)
 {
 	CLEANUP(s3_page_fini) struct s3_page page;
 	struct s3_query query[5];
@@ -193,13 +195,13 @@ static int uploads_page(struct s3_store *s3, struct markers *markers, int64_t ol
 	query[count++] = (struct s3_query){ "encoding-type", "url" };
 	if (markers->key)
 		query[count++] = (struct s3_query){ "key-marker", markers->key };
-	query[count++] = (struct s3_query){ "prefix", s3->prefix };
+	query[count++] = (struct s3_query){ "prefix", full_prefix };
 	if (markers->upload)
 		query[count++] = (struct s3_query){ "upload-id-marker", markers->upload };
 	query[count++] = (struct s3_query){ "uploads", "" };
 	ret = page_get(s3, NULL, query, count, &page, err);
 	if (!ret)
-		ret = uploads_clean(s3, &page, older_than, removed, err);
+		ret = uploads_clean(s3, &page, full_prefix, older_than, removed, err);
 	if (ret)
 		return ret;
 	if (page.truncated && !markers_advance(markers, &page))
@@ -214,16 +216,22 @@ static int uploads_page(struct s3_store *s3, struct markers *markers, int64_t ol
 	return 0;
 }
 
-int s3_clean(struct store *store, uint64_t age_seconds, struct error *err)
+int s3_clean(struct store *store, const char *prefix, uint64_t age_seconds,
+	     struct error *err)
 {
 	struct s3_store *s3 = (struct s3_store *)store;
 	struct markers markers = { NULL, NULL };
+	CLEANUP_FREE char *full_prefix = NULL;
 	int64_t now = (int64_t)time(NULL);
 	int64_t older_than = age_seconds < (uint64_t)now ? now - (int64_t)age_seconds : 0;
 	int removed = 0, ret;
 
+	if (asprintf(&full_prefix, "%s%s", s3->prefix, prefix) < 0) {
+		full_prefix = NULL;
+		return error_set(err, -ENOMEM, "cleaning %s: out of memory", store->url);
+	}
 	do
-		ret = uploads_page(s3, &markers, older_than, &removed, err);
+		ret = uploads_page(s3, full_prefix, &markers, older_than, &removed, err);
 	while (!ret && markers.key);
 	free(markers.key);
 	free(markers.upload);

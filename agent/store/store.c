@@ -237,7 +237,10 @@ void store_counts(const struct store *store, struct store_counts *counts)
 	counts->bytes_received = atomic_load(&store->bytes_received);
 }
 
-int store_clean(struct store *store, uint64_t age_seconds, struct error *err)
+int store_clean(struct store *store, const char *prefix, uint64_t age_seconds,
+		struct error *err)
 {
-	return store->ops->clean(store, age_seconds, err);
+	int ret = prefix_check(prefix, err);
+
+	return ret ? ret : store->ops->clean(store, prefix, age_seconds, err);
 }

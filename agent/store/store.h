@@ -116,9 +116,11 @@ struct store_counts { uint64_t requests, retries, bytes_sent, bytes_received; };
 void store_counts(const struct store *store, struct store_counts *counts);
 
 /*
- * Left-overs of dead writers: temporary files older than `age_seconds`, and
- * unfinished multipart uploads. Returns how many were removed, or an error.
+ * Left-overs of dead writers below `prefix` (as for store_list): temporary files and
+ * unfinished multipart uploads, `age_seconds` old or older. Returns how many were
+ * removed, or an error.
  */
-int store_clean(struct store *store, uint64_t age_seconds, struct error *err);
+int store_clean(struct store *store, const char *prefix, uint64_t age_seconds,
+		struct error *err);
 
 #endif

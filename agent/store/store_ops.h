@@ -33,7 +33,8 @@ struct store_ops {
 			    size_t length, struct error *err);
 	int (*upload_finish)(struct store_upload *upload, struct error *err);
 	void (*upload_abort)(struct store_upload *upload);
-	int (*clean)(struct store *store, uint64_t age_seconds, struct error *err);
+	int (*clean)(struct store *store, const char *prefix, uint64_t age_seconds,
+		     struct error *err);
 	void (*close)(struct store *store);	/* frees the kind's own struct */
 };
 

@@ -1,6 +1,7 @@
 /* Names of volumes and the lock that makes a run the only one of its volume. */
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
+#include "agent/base/log.h"
 #include "agent/volume/snapshot.h"
 
 #include <errno.h>
@@ -29,6 +30,22 @@ static void lock_holder(int fd, char *holder, size_t room)
 	for (char *at = holder; *at; at++)
 		if ((unsigned char)*at < ' ' || (unsigned char)*at > '~')
 			*at = '?';
+}
+
+/* Nobody but the holder writes there: what has a temporary name was killed. */
+static void lock_sweep(const char *state_folder, const char *name)
+{
+	static const char *const files[] = { "state.json", "pending" };
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		int ret;
+
+		snprintf(path, sizeof(path), "%s/volumes/%s/%s", state_folder, name, files[i]);
+		ret = file_sweep(path, 0);
+		if (ret < 0)
+			log_warning("cannot remove left-overs of %s: %s", path, error_text(ret));
+	}
 }
 
 int volume_lock(const char *state_folder, const char *name, const char *verb,
@@ -65,6 +82,7 @@ int volume_lock(const char *state_folder, const char *name, const char *verb,
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, holder, (size_t)length, 0) != length)
 		return error_set(err, -errno, "cannot write the lock %s: %s", path,
 				 error_text(errno));
+	lock_sweep(state_folder, name);
 	*lock_fd = STEAL_FD(fd);
 	return 0;
 }

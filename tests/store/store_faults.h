@@ -72,7 +72,7 @@ static inline void test_fault_multipart(void **state)
 	/* A begin whose answer was lost leaves an upload without a name to us. */
 	lab_stub("plan POST:lost");
 	suite_upload(store, "x", 7, LAB_PART_BYTES + 5, 1 << 20);
-	assert_int_equal(store_clean(store, 0, &err), 1);
+	assert_int_equal(store_clean(store, "", 0, &err), 1);
 	/* A part that can never be written ends the upload, and nothing stays. */
 	lab_stub("plan PUT:403");
 	suite_ok(store_upload_start(store, "x", &upload, &err), &err);

@@ -53,7 +53,7 @@ static inline void lab_close_empty(struct store *store)
 	struct suite_count count = { 0, 0, "" };
 	struct error err = ERROR_INIT;
 
-	assert_int_equal(store_clean(store, 0, &err), 0);
+	assert_int_equal(store_clean(store, "", 0, &err), 0);
 	suite_ok(store_list(store, "", suite_count_visit, &count, &err), &err);
 	assert_int_equal(count.seen, 0);
 	store_close(store);

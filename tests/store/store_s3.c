@@ -140,7 +140,7 @@ static void test_clean(void **state)
 		uint8_t *data = suite_data(1, 3 * LAB_PART_BYTES);
 
 		store = lab_open("RGW_HTTP", "/clean");
-		if (store_upload_start(store, "dead", &upload, &err) ||
+		if (store_upload_start(store, "dead/upload", &upload, &err) ||
 		    store_upload_write(upload, data, 3 * LAB_PART_BYTES, &err))
 			_exit(1);
 		raise(SIGKILL);
@@ -148,11 +148,12 @@ static void test_clean(void **state)
 	waitpid(pid, &status, 0);
 	assert_true(WIFSIGNALED(status));
 	store = lab_open("RGW_HTTP", "/other");
-	assert_int_equal(store_clean(store, 0, &err), 0);	/* not ours */
+	assert_int_equal(store_clean(store, "", 0, &err), 0);	/* not ours */
 	store_close(store);
 	store = lab_open("RGW_HTTP", "/clean");
-	assert_int_equal(store_clean(store, 3600, &err), 0);	/* may be alive */
-	assert_int_equal(store_clean(store, 0, &err), 1);
+	assert_int_equal(store_clean(store, "", 3600, &err), 0);	/* may be alive */
+	assert_int_equal(store_clean(store, "alive/", 0, &err), 0);
+	assert_int_equal(store_clean(store, "dead/", 0, &err), 1);
 	lab_close_empty(store);
 }
 
@@ -202,7 +203,7 @@ static void expect_refusal(struct store *store, int code, const char *text)
 	suite_failed(store_size(store, "x", &bytes, &err), code, &err);
 	suite_failed(store_delete(store, "x", &err), code, &err);
 	suite_failed(store_list(store, "", suite_count_visit, &count, &err), code, &err);
-	suite_failed(store_clean(store, 0, &err), code, &err);
+	suite_failed(store_clean(store, "", 0, &err), code, &err);
 	assert_int_equal(lab_requests(store) - before, 7);
 	suite_ok(store_upload_start(store, "x", &upload, &err), &err);
 	data = suite_data(1, LAB_PART_BYTES + 1);

@@ -455,7 +455,7 @@ static inline void suite_upload_abort(struct store *store, size_t length)
 	store_upload_abort(upload);
 	store_upload_abort(NULL);
 	suite_absent(store, "upload/aborted");
-	assert_int_equal(store_clean(store, 0, &err), 0);
+	assert_int_equal(store_clean(store, "", 0, &err), 0);
 	free(data);
 }
 

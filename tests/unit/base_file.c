@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/clawback-base-file-XXXXXX";
@@ -301,6 +302,42 @@ static void test_killed(void **state)
 }
 
 /* No room: the old content stays, and no temporary file. */
+static void put_aged(const char *path, unsigned age_seconds)
+{
+	struct timeval times[2] = { { time(NULL) - (time_t)age_seconds, 0 } };
+
+	times[1] = times[0];
+	assert_int_equal(file_create(path, "x", 1, 0600), 0);
+	assert_int_equal(utimes(path, times), 0);
+}
+
+/* Only what file_replace could have left of that very name, and only when old. */
+static void test_sweep(void **state)
+{
+	static const char *const others[] = {
+		"swept", "swept.json", "swept.abc", "swept.abcdefg", "swept.abcde-",
+		"other.abcdef", "aswept.abcdef", "swept.abcdef.x",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		put_aged(in_folder(others[i]), 7200);
+	assert_int_equal(mkdir(in_folder("swept.folder"), 0700), 0);
+	assert_int_equal(symlink("swept", in_folder("swept.toLink")), 0);
+	put_aged(in_folder("swept.a1B2c3"), 7200);
+	put_aged(in_folder("swept.young1"), 60);
+	assert_int_equal(file_sweep(in_folder("swept"), 3600), 1);
+	assert_int_equal(access(in_folder("swept.a1B2c3"), F_OK), -1);
+	assert_int_equal(file_sweep(in_folder("swept"), 0), 1);
+	assert_int_equal(access(in_folder("swept.young1"), F_OK), -1);
+	assert_int_equal(file_sweep(in_folder("none/swept"), 0), 0);
+	assert_int_equal(files_in(folder), sizeof(others) / sizeof(others[0]) + 2);
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		assert_int_equal(unlink(in_folder(others[i])), 0);
+	assert_int_equal(rmdir(in_folder("swept.folder")), 0);
+	assert_int_equal(unlink(in_folder("swept.toLink")), 0);
+}
+
 static void test_no_room(void **state)
 {
 	const char *path = in_folder("room");
@@ -376,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_relative),
 		cmocka_unit_test(test_folders),
 		cmocka_unit_test(test_create_race),
+		cmocka_unit_test(test_sweep),
 		cmocka_unit_test(test_no_room),
 		cmocka_unit_test(test_interrupted_writes),
 		cmocka_unit_test(test_killed),

@@ -72,7 +72,7 @@ static void suite(void **state)
 			suite_upload_sizes(store, PART_BYTES);
 		suite_upload_abort(store, 100);
 		suite_upload_abort(store, 3 * PART_BYTES);
-		assert_int_equal(store_clean(store, 0, &err), 0);
+		assert_int_equal(store_clean(store, "", 0, &err), 0);
 		store_close(store);
 	}
 	assert_int_equal(fake->count, 0);
@@ -356,14 +356,14 @@ static void unfinished_uploads(void **state)
 	}
 	fake_store(fake, "kept", 0, 0, NULL, 0);
 	/* Begun in 2020: not yet a hundred years old. */
-	assert_int_equal(0, store_clean(store, 100ull * 366 * 86400, &err));
+	assert_int_equal(0, store_clean(store, "", 100ull * 366 * 86400, &err));
 	assert_int_equal(fake->count, 3 * FAKE_PAGE + 2);
-	assert_int_equal(3 * FAKE_PAGE + 1, store_clean(store, 3600, &err));
+	assert_int_equal(3 * FAKE_PAGE + 1, store_clean(store, "", 3600, &err));
 	assert_int_equal(fake->count, 1);
 	suite_ok(store_delete(store, "kept", &err), &err);
 	fake_plan(fake, "GET", again);
 	fake_plan(fake, "GET", again);
-	suite_failed(store_clean(store, 0, &err), -EPROTO, &err);
+	suite_failed(store_clean(store, "", 0, &err), -EPROTO, &err);
 	assert_non_null(strstr(err.message, "does not go on"));
 	store_close(store);
 }

@@ -255,11 +255,15 @@ static void test_temporary(void **state)
 	utime(lab_path(state, "t/object"), &old);
 	suite_ok(store_list(store, "", ignore_visit, &seen, &err), &err);
 	assert_int_equal(seen, 1);
-	assert_int_equal(store_clean(store, 3600, &err), 1);
+	assert_int_equal(store_clean(store, "", 3600, &err), 1);
+	lab_file(state, "t/.tmp-another", "dead");
+	assert_int_equal(store_clean(store, "u/", 0, &err), 0);	/* there is no such folder */
+	assert_int_equal(store_clean(store, "t/", 0, &err), 1);
+	assert_int_equal(access(lab_path(state, "t/.tmp-another"), F_OK), -1);
 	assert_int_equal(access(lab_path(state, "t/.tmp-0123456789abcdef"), F_OK), -1);
 	assert_int_equal(access(lab_path(state, ".tmp-young"), F_OK), 0);
 	assert_int_equal(access(lab_path(state, "t/name with space"), F_OK), 0);
-	assert_int_equal(store_clean(store, 0, &err), 1);
+	assert_int_equal(store_clean(store, "", 0, &err), 1);
 	suite_expect(store, "t/object", 1, 10);
 	suite_ok(store_delete(store, "t/object", &err), &err);
 	unlink(lab_path(state, "t/name with space"));
@@ -312,7 +316,7 @@ static void test_kinds(void **state)
 	suite_ok(store_list(store, "", ignore_visit, &seen, &err), &err);
 	assert_int_equal(seen, 0);
 	assert_int_equal(store_put(store, "folder", "x", 1, 0, &err), -EISDIR);
-	assert_int_equal(store_clean(store, 0, &err), 0);	/* its draft is gone */
+	assert_int_equal(store_clean(store, "", 0, &err), 0);	/* its draft is gone */
 	unlink(lab_path(state, "fifo"));
 }
 
@@ -373,7 +377,7 @@ static void test_killed(void **state)
 		}
 		free(data);
 	}
-	assert_true(store_clean(store, 0, &err) >= 0);
+	assert_true(store_clean(store, "", 0, &err) >= 0);
 	suite_ok(store_delete(store, "killed/x", &err), &err);
 }
 

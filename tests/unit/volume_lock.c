@@ -55,6 +55,31 @@ static void test_dies_with_holder(void **context)
 	close(ready[0]);
 }
 
+/* What a killed save left goes with the next lock, but not with a refused one. */
+static void test_sweeps(void **context)
+{
+	char state[PATH_MAX], pending[PATH_MAX], foreign[PATH_MAX];
+	struct error busy = ERROR_INIT;
+	int fd, other;
+
+	ASSERT_OK(volume_lock(*context, "pgdata", "backup", &fd, &err));
+	snprintf(state, sizeof(state), "%s/volumes/pgdata/state.json.a1B2c3", (char *)*context);
+	snprintf(pending, sizeof(pending), "%s/volumes/pgdata/pending.a1B2c3", (char *)*context);
+	snprintf(foreign, sizeof(foreign), "%s/volumes/pgdata/state.json", (char *)*context);
+	close(open(state, O_CREAT | O_WRONLY, 0600));
+	close(open(pending, O_CREAT | O_WRONLY, 0600));
+	close(open(foreign, O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(volume_lock(*context, "pgdata", "attach", &other, &busy),
+			 -EWOULDBLOCK);
+	assert_int_equal(access(state, F_OK), 0);
+	close(fd);
+	ASSERT_OK(volume_lock(*context, "pgdata", "attach", &fd, &err));
+	assert_int_equal(access(state, F_OK), -1);
+	assert_int_equal(access(pending, F_OK), -1);
+	assert_int_equal(access(foreign, F_OK), 0);
+	close(fd);
+}
+
 static void test_refused(void **context)
 {
 	char path[PATH_MAX];
@@ -75,6 +100,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_exclusive, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_dies_with_holder, scratch_setup, scratch_teardown),
+		cmocka_unit_test_setup_teardown(test_sweeps, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_refused, scratch_setup, scratch_teardown),
 	};
 
