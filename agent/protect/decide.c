@@ -33,18 +33,37 @@ static int head_check(struct host *host, const struct run_volume *volume,
 			      state->name);
 }
 
-/* Points of another repository are no parents here. */
-static void head_of_repository(struct host *host, struct volume_state *state)
+/*
+ * Points of another repository are no parents here; but the volume may have been
+ * here before, or a run that moved it here may have died before it could say so.
+ */
+static int head_of_repository(struct host *host, struct volume_state *state,
+			      struct error *err)
 {
 	const struct uuid *id = &repo_facts(host->repo)->id;
+	CLEANUP_FREE uint64_t *numbers = NULL;
+	bool moved = state->head_point != 0;
+	struct point last;
+	size_t count;
+	int ret;
 
 	if (uuid_equal(&state->repository, id))
-		return;
-	if (state->head_point)
+		return 0;
+	if (moved)
 		state_distrust(state, "it goes to another repository now");
 	state->repository = *id;
 	state->head_point = 0;
 	memset(state->head_hash, 0, sizeof(state->head_hash));
+	ret = moved ? point_numbers(host->repo, &state->id, &numbers, &count, err) : 0;
+	if (ret || !moved || !count)
+		return ret;
+	ret = point_load(host->repo, &state->id, numbers[count - 1], &last, err);
+	if (ret)
+		return ret;
+	state->head_point = last.number;
+	memcpy(state->head_hash, last.hash, sizeof(state->head_hash));
+	point_fini(&last);
+	return 0;
 }
 
 static void decide_kind(struct tracker *tracker, const struct boundary_volume *frozen,
@@ -124,7 +143,9 @@ int volume_decide(struct host *host, struct tracker *tracker,
 		return ret;
 	volume->identity = facts.identity;
 	volume->recursion_misses = facts.recursion_misses;
-	head_of_repository(host, &volume->state);
+	ret = head_of_repository(host, &volume->state, err);
+	if (ret)
+		return ret;
 	decide_kind(tracker, frozen, type, volume);
 	if (volume->full && type == BACKUP_INCREMENTAL)
 		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s; "
