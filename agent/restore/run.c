@@ -165,11 +165,14 @@ static int job_restore(struct job *job, struct error *err)
 	if (!ret)
 		ret = job_run(job, err);
 	if (ret) {
-		if (atomic_load(&job->target->touched))
-			error_hint(err, "%s holds a partial restore: run it again%s",
-				   job->target->path,
-				   job->target->is_device || job->target->in_place ?
-				   "" : " with --force");
+		if (!atomic_load(&job->target->touched))
+			return ret;
+		if (err->exit == EXIT_UNTRUSTWORTHY)
+			return error_hint(err, "%s holds a partial restore of no use: restore "
+					  "another point, one that clawback verify --data finds "
+					  "whole", job->target->path);
+		error_hint(err, "%s holds a partial restore: run it again%s", job->target->path,
+			   job->target->is_device || job->target->in_place ? "" : " with --force");
 		return ret;
 	}
 	if (job->options->verify)
