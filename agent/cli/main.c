@@ -21,6 +21,20 @@ static const struct cli_verb *verb_find(const char *name)
 	return NULL;
 }
 
+/* A message may repeat bytes of the command line that are no UTF-8. */
+static json_t *error_json(const struct error *err)
+{
+	struct error plain = *err;
+	json_t *message = json_string(plain.message);
+
+	for (char *at = plain.message; !message && *at; at++)
+		if ((unsigned char)*at >= 0x80)
+			*at = '?';
+	return json_pack("{s:s, s:i, s:o}", "message_type", "exit_error", "code",
+			 (int)err->exit, "message",
+			 message ? message : json_string(plain.message));
+}
+
 static int print_error(const struct error *err, bool json)
 {
 	json_t *object;
@@ -31,8 +45,7 @@ static int print_error(const struct error *err, bool json)
 		fprintf(stderr, "clawback: %s\n", err->message);
 		return (int)err->exit;
 	}
-	object = json_pack("{s:s, s:i, s:s}", "message_type", "exit_error",
-			   "code", (int)err->exit, "message", err->message);
+	object = error_json(err);
 	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	fprintf(stderr, "%s\n", text ? text : err->message);
 	free(text);
@@ -50,6 +63,9 @@ static int run_verb(struct cli *cli, int argc, char **argv, struct error *err)
 	if (!cli->settings)
 		return error_set(err, -12, "out of memory");
 	ret = cli_parse(cli, argc, argv, &help, err);
+	/* Who asked for JSON gets it, also for an option in front of that. */
+	for (int i = 1; ret && i < argc; i++)
+		cli->json |= !strcmp(argv[i], "--json");
 	if (!ret && help) {
 		cli_help_verb(verb);
 		return 0;
@@ -70,7 +86,7 @@ int main(int argc, char **argv)
 {
 	struct error err = ERROR_INIT;
 	struct cli cli = { .config_path = CONFIG_PATH };
-	const char *name = argc > 1 ? argv[1] : "--help";
+	const char *name = argc > 1 ? argv[1] : "";
 	int ret;
 
 	if (crypto_harden_process(&err))
@@ -78,7 +94,7 @@ int main(int argc, char **argv)
 	interrupt_install();
 	if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
 		cli_help();
-		return argc > 1 ? EXIT_DONE : EXIT_USAGE;
+		return EXIT_DONE;
 	}
 	if (!strcmp(name, "--version")) {
 		printf("clawback %s\n", CLAWBACK_VERSION);
@@ -86,8 +102,9 @@ int main(int argc, char **argv)
 	}
 	cli.verb = verb_find(name);
 	if (!cli.verb) {
-		error_set_exit(&err, EXIT_USAGE, -22, "there is no verb \"%s\"; see "
-			       "clawback --help", name);
+		error_set_exit(&err, EXIT_USAGE, -22, argc > 1 ? "there is no verb \"%s\"; "
+			       "see clawback --help" : "say what to do; see clawback --help",
+			       name);
 		return print_error(&err, false);
 	}
 	ret = run_verb(&cli, argc - 1, argv + 1, &err);

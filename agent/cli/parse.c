@@ -127,11 +127,15 @@ static const struct cli_option *option_found(const struct option_set *set, int f
 
 static int bad_option(const struct cli *cli, char **argv, int found, struct error *err)
 {
-	const char *word = argv[optind - 1];
+	/* Inside "-abc" getopt has not moved on: its word is the one before. */
+	bool letter = optopt > 0 && optopt < 256 && optopt != 'h';
+	char short_option[] = { '-', (char)optopt, '\0' };
 
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: option %s %s; see clawback %s "
-			      "--help", cli->verb->name, word,
-			      found == ':' ? "needs a value" : "is unknown", cli->verb->name);
+			      "--help", cli->verb->name, letter ? short_option : argv[optind - 1],
+			      found == ':' ? "needs a value" :
+			      optopt && !letter ? "takes no value" : "is unknown",
+			      cli->verb->name);
 }
 
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err)
@@ -163,9 +167,10 @@ int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *
 	cli->argument_count = argc - optind;
 	if (cli->argument_count < cli->verb->minimum ||
 	    (cli->verb->maximum >= 0 && cli->argument_count > cli->verb->maximum))
-		return error_set_exit(err, EXIT_USAGE, -EINVAL, "usage: clawback %s [options] %s; "
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "usage: clawback %s [options]%s%s; "
 				      "see clawback %s --help", cli->verb->name,
-				      cli->verb->arguments, cli->verb->name);
+				      *cli->verb->arguments ? " " : "", cli->verb->arguments,
+				      cli->verb->name);
 	return 0;
 }
 

@@ -44,8 +44,14 @@ static int attach_one(struct cli *cli, const struct config_volume *volume, json_
 static int detach_one(struct cli *cli, const struct config_volume *volume, json_t *list,
 		      struct error *err)
 {
+	bool all = *(bool *)cli->settings;
 	int ret = protect_detach(&cli->config, volume, err);
 
+	/* One that is not attached must not keep --all from the rest. */
+	if (ret == -ENOENT && all) {
+		*err = (struct error)ERROR_INIT;
+		return 0;
+	}
 	if (ret)
 		return ret;
 	if (cli->json)

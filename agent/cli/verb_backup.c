@@ -261,7 +261,8 @@ static int backup_run(struct cli *cli, struct error *err)
 	for (int i = 0; !ret && i < cli->argument_count; i++)
 		ret = batch_named(cli, cli->arguments[i], &batch, err);
 	if (!ret)
-		ret = host_open(&cli->config, true, &host, err);
+		ret = host_open(&cli->config,
+				HOST_WRITER | (backup->dry_run ? HOST_LOOK : 0), &host, err);
 	if (ret)
 		return ret;
 	if (backup->all)

@@ -156,7 +156,7 @@ static void check_repository(struct doctor *doctor)
 		      "none is configured");
 		return;
 	}
-	if (host_open(&doctor->cli->config, true, &host, &err)) {
+	if (host_open(&doctor->cli->config, HOST_WRITER | HOST_LOOK, &host, &err)) {
 		found(doctor, FINDING_BAD, "repository", "see the message", "%s", err.message);
 		return;
 	}

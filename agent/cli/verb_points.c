@@ -68,7 +68,7 @@ static int points_run(struct cli *cli, struct error *err)
 	struct host host;
 	struct repo_volume volume;
 	json_t *list = NULL;
-	int ret = host_open(&cli->config, false, &host, err);
+	int ret = host_open(&cli->config, 0, &host, err);
 
 	if (ret)
 		return ret;
@@ -132,7 +132,7 @@ static int show_run(struct cli *cli, struct error *err)
 	struct repo_volume volume;
 	struct point point;
 	const char *which;
-	int ret = host_open(&cli->config, false, &host, err);
+	int ret = host_open(&cli->config, 0, &host, err);
 
 	if (ret)
 		return ret;

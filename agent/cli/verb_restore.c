@@ -147,7 +147,7 @@ static int restore_run_verb(struct cli *cli, struct error *err)
 	if (!restore->to)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "say where to restore to: "
 				      "--to DEVICE|FILE");
-	ret = host_open(&cli->config, false, &host, err);
+	ret = host_open(&cli->config, restore->dry_run ? HOST_LOOK : 0, &host, err);
 	if (ret)
 		return ret;
 	cli_split_point(cli->arguments[0], &which);

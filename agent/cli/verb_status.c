@@ -188,10 +188,15 @@ static int status_each(struct status *status, struct error *err)
 static int status_run(struct cli *cli, struct error *err)
 {
 	struct status status = { .cli = cli };
+	const struct config_volume *volume;
 	int ret = cli_need_root("status", err);
 
-	if (!ret)
-		ret = tracker_open(false, &status.tracker, err);
+	/* Before anything is printed. */
+	for (int i = 0; !ret && i < cli->argument_count; i++)
+		ret = cli_volume(cli, cli->arguments[i], &volume, err);
+	if (ret)
+		return ret;
+	ret = tracker_open(false, &status.tracker, err);
 	if (ret == -ENOENT)
 		ret = 0;
 	if (!ret && status.tracker)

@@ -146,7 +146,7 @@ static int verify_run(struct cli *cli, struct error *err)
 
 	if (ret)
 		return ret;
-	ret = host_open(&cli->config, false, &host, err);
+	ret = host_open(&cli->config, 0, &host, err);
 	if (ret) {
 		recovery_private_free(recovery);
 		return ret;

@@ -29,7 +29,7 @@ static const struct key repository_keys[] = {
 	{ "credentials_profile", KEY_TEXT, FIELD(struct config, repository.credentials_profile), 0, 0 },
 	{ "ca_file", KEY_PATH, FIELD(struct config, repository.ca_file), 0, 0 },
 	{ "connections", KEY_U32, FIELD(struct config, repository.connections), 1, 64 },
-	{ "retries", KEY_U32, FIELD(struct config, repository.retries), 0, 100 },
+	{ "retries", KEY_U32, FIELD(struct config, repository.retries), 1, 100 },
 	{ "timeout", KEY_U32, FIELD(struct config, repository.timeout_seconds), 1, 3600 },
 	{ "part_size", KEY_BYTES32, FIELD(struct config, repository.part_bytes), 5 << 20, 1 << 30 },
 	{ "bandwidth", KEY_BYTES, FIELD(struct config, repository.bandwidth_bytes), 0, INT64_MAX },

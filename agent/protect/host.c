@@ -172,19 +172,40 @@ static int keys_make(struct host *host, struct error *err)
 				  : signing_load(path, &host->signer, err);
 }
 
+/*
+ * What killed writers of the above left. No lock says that none is at work, but
+ * none takes an hour.
+ */
+static void host_sweep(const struct config *config)
+{
+	static const char *const names[] = { "repository", "keys/map.key", "keys/signing.pem" };
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		int ret;
+
+		host_path(config, names[i], path);
+		ret = file_sweep(path, 3600);
+		if (ret < 0)
+			log_warning("cannot remove left-overs of %s: %s", path, error_text(ret));
+	}
+}
+
 /* ---- opening ----------------------------------------------------------- */
 
-int host_open(const struct config *config, bool writer, struct host *host,
+int host_open(const struct config *config, unsigned use, struct host *host,
 	      struct error *err)
 {
 	char pin[CRYPTO_FINGERPRINT_TEXT];
 	int ret = host_open_store(config, false, host, err);
 
+	if (!ret && use == HOST_WRITER)
+		host_sweep(config);
 	if (!ret)
 		ret = pin_load(config, pin, err);
 	if (!ret)
 		ret = repo_open(host->store, or_null(pin), &host->repo, err);
-	if (!ret && !*pin) {
+	if (!ret && !*pin && !(use & HOST_LOOK)) {
 		const struct repo_facts *facts = repo_facts(host->repo);
 
 		log_note("first use of this repository here; compare its fingerprint with "
@@ -192,7 +213,7 @@ int host_open(const struct config *config, bool writer, struct host *host,
 		ret = pin_save(config, facts->fingerprint, err);
 	}
 	if (!ret)
-		ret = keys_load(host, writer, err);
+		ret = keys_load(host, use & HOST_WRITER, err);
 	if (ret)
 		host_close(host);
 	return ret;

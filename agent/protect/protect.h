@@ -40,9 +40,11 @@ int host_open_store(const struct config *config, bool create, struct host *host,
 /*
  * Store, repository and keys. The repository must be the one that was pinned: by
  * the configuration, else by the state folder; a first use pins it there and says
- * so. With `writer`, missing host keys are an error.
+ * so. HOST_WRITER: missing host keys are an error. HOST_LOOK: changes nothing, so
+ * pins nothing.
  */
-int host_open(const struct config *config, bool writer, struct host *host,
+enum host_use { HOST_WRITER = 1, HOST_LOOK = 2 };
+int host_open(const struct config *config, unsigned use, struct host *host,
 	      struct error *err);
 void host_close(struct host *host);
 

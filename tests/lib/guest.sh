@@ -18,6 +18,16 @@
 # CLAWBACK_SEED. $work is a folder of the test's own that vanishes with it.
 set -eu -o pipefail
 
+# With own_mounts=1 before this is sourced: mounts, and what is pinned in bpffs, are
+# the test's own, so that it may take away or count what it did not make itself.
+if [ "${own_mounts:-}" = 1 ] && [ "$(id -u)" = 0 ] && [ -z "${CLAWBACK_OWN_MOUNTS:-}" ]; then
+	CLAWBACK_OWN_MOUNTS=1 exec unshare --mount bash "$0" "$@"
+fi
+if [ "${own_mounts:-}" = 1 ] && [ "$(id -u)" = 0 ]; then
+	unset CLAWBACK_OWN_MOUNTS
+	mount -t bpf bpf /sys/fs/bpf
+fi
+
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$tree"
 : "${CLAWBACK_BUILD:=$tree/build}"

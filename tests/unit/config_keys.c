@@ -24,7 +24,7 @@ static const struct row {
 	  IN_CONFIG(repository.credentials_profile), 0, 0 },
 	{ "repository", "ca_file", PATH, IN_CONFIG(repository.ca_file), 0, 0 },
 	{ "repository", "connections", U32, IN_CONFIG(repository.connections), 1, 64 },
-	{ "repository", "retries", U32, IN_CONFIG(repository.retries), 0, 100 },
+	{ "repository", "retries", U32, IN_CONFIG(repository.retries), 1, 100 },
 	{ "repository", "timeout", U32, IN_CONFIG(repository.timeout_seconds), 1, 3600 },
 	{ "repository", "part_size", BYTES32, IN_CONFIG(repository.part_bytes),
 	  5 << 20, 1 << 30 },
