@@ -151,8 +151,8 @@ refused 2 "No such file" status --config "$work/absent"
 refused 2 "bad.conf" status --config "$work/bad.conf/x"
 refused 2 "I/O error\|Is a directory" status --config "$work"
 for verb in $verbs; do
-	refused 2 "SECTION.KEY=VALUE" "$verb" "${c[@]}" -o nonsense $([ $verb != show ] || echo v) \
-		$([ $verb != restore ] || echo v)
+	case $verb in show|restore) volume=(v) ;; *) volume=() ;; esac
+	refused 2 "SECTION.KEY=VALUE" "$verb" "${c[@]}" -o nonsense "${volume[@]}"
 done
 for verb in points verify; do
 	refused 2 "no repository is configured" "$verb" --state "$work/absent-state"
