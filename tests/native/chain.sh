@@ -218,6 +218,7 @@ slow=()
 has_draft || fail "no draft to be swept"
 echo left >"$work/state/volumes/v/state.json.a1B2c3"
 run v incremental ""
+[ ! -e "$work/state/volumes/v/state.json.a1B2c3" ] || fail "a killed save's file is left"
 ! has_draft || fail "the draft of a dead run is left: $(find "$work/a" -name '.tmp-*')"
 
 echo "== resized"
