@@ -79,10 +79,11 @@ bool tracker_identity_equal(const struct tracker_identity *a,
 #define TRACKER_OWNER_BYTES 16
 
 /*
- * How a volume is to be tracked. The owner is an identity of the caller's choice:
- * a device has one slot, and a rotation takes the marks away from everybody else
- * who counts on them. Who finds another owner takes nothing for granted. A whole disk also collects what is written
- * through its partitions, and a partition what is written through its disk.
+ * How a volume is to be tracked. A whole disk also collects what is written
+ * through its partitions, and a partition what is written through its disk. The
+ * owner is an identity of the caller's choice: a device has one slot, and a
+ * rotation takes the marks away from everybody else who counts on them. Who finds
+ * another owner takes nothing for granted.
  */
 struct tracker_volume {
 	uint32_t device;		/* its own dev_t */
