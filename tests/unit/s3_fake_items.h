@@ -173,6 +173,11 @@ static inline void fake_put(struct fake_request *request)
 	struct fake_item *item;
 
 	fake_query(request, "partNumber", number);
+	/* One that its client gave up, and that comes after the upload's end. */
+	if (part && !fake_find(request->fake, request->key, (unsigned)atoi(id), 0)) {
+		fake_refuse(request, "404 Not Found", "NoSuchUpload");
+		return;
+	}
 	if (fake_header(request, "if-none-match") && fake_find(request->fake, request->key, 0, 0)) {
 		fake_refuse(request, "412 Precondition Failed", "PreconditionFailed");
 		return;
@@ -265,6 +270,10 @@ static inline bool fake_upload_end(struct fake *fake, const char *key, unsigned 
 		length += part->length;
 		fake_drop(fake, part);
 	}
+	/* Behind a part that never came there may be more. */
+	for (size_t i = fake->count; i--;)
+		if (fake->items[i].upload == upload)
+			fake_drop(fake, &fake->items[i]);
 	if (store)
 		fake_store(fake, key, 0, 0, data, length);
 	else
