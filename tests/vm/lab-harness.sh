@@ -2,7 +2,7 @@
 # The harness notices what it must: exit codes, skips, time-outs, left-overs of
 # every kind, complaints in the kernel's log.
 #
-# quick-kernels: 6.12
+# quick-kernels: 6.1
 # guest: plain 2048M disk=256M
 # timeout: 120
 . "$(dirname "$0")/../lib/guest.sh"
