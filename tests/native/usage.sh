@@ -164,7 +164,13 @@ refused 10 "no such folder" backup "${c[@]}" -r "file://$work/absent-repository"
 assert_unchanged "a bad configuration"
 
 echo "== not root"
-as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
+# A program built to measure coverage complains that nobody may not add to its counts.
+as_nobody() {
+	local code=0
+	setpriv --reuid 65534 --regid 65534 --clear-groups "$@" 2>"$work/nobody" || code=$?
+	sed '/^profiling:/d' "$work/nobody" >&2
+	return $code
+}
 for verb in attach detach status backup; do
 	one_line 1 "$verb needs root" as_nobody "$clawback_program" $verb "${c[@]}"
 done
