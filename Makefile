@@ -22,7 +22,8 @@ CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 VERSION := 0.1.0
 
-PACKAGES := libbpf devmapper liburing libzstd libcurl libcrypto jansson expat blkid
+PACKAGES := libbpf devmapper liburing libzstd libcurl libcrypto jansson expat blkid \
+	ini_config
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -Wformat=2 -Wundef

@@ -1,7 +1,7 @@
 /*
- * Reading the file; config_keys.c knows the keys. Own parser: inih cuts a section's
- * name at 49 characters, so that of two volumes with long names one is lost, and
- * takes an indented line for more of the value before it.
+ * Reading the file: libini_config finds sections, keys and lines, config_keys.c knows
+ * the keys. Nothing in the file may get lost silently; what the library would pass
+ * over (NUL bytes, C comments, keys that are there twice) is refused here.
  */
 #include "agent/config/config_keys.h"
 
@@ -9,138 +9,153 @@
 #include "agent/base/file.h"
 
 #include <errno.h>
+#include <ini_configobj.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CONFIG_FILE_MAX (1u << 20)
 
-/* Strings lie in the file's text. */
 struct config_reader {
 	struct config *config;
 	const char *path;
+	struct ini_cfgobj *ini;
 	struct error *err;
-	unsigned line;
-	const char **sections;	/* so far, the last is the present one; owned */
-	size_t section_count;
-	const char *keys[CONFIG_KEYS_MAX];	/* so far, of the present section */
-	size_t key_count;
 };
 
-/* What a line may end in or be indented with. */
-static bool is_blank(char c)
+static int out_of_memory(struct config_reader *reader)
 {
-	return c == ' ' || c == '\t' || c == '\r';
+	return error_set(reader->err, -ENOMEM, "reading the configuration %s: out of memory",
+			 reader->path);
 }
 
-static char *trim(char *text)
+/* The library finds values by key only: the n-th of several equal keys has the n-th. */
+static struct value_obj *key_value(struct config_reader *reader, const char *section,
+				   char *const *keys, size_t at, bool *repeated)
 {
-	size_t length;
+	struct value_obj *value = NULL;
+	int mode = INI_GET_FIRST_VALUE;
 
-	while (is_blank(*text))
-		text++;
-	length = strlen(text);
-	while (length && is_blank(text[length - 1]))
-		text[--length] = '\0';
-	return text;
+	for (size_t i = 0; i <= at; i++) {
+		if (strcasecmp(keys[i], keys[at]))
+			continue;
+		*repeated = mode == INI_GET_NEXT_VALUE;
+		if (ini_get_config_valueobj(section, keys[at], reader->ini, mode, &value))
+			return NULL;
+		mode = INI_GET_NEXT_VALUE;
+	}
+	return value;
 }
 
-/* A comment begins the line or follows a blank: "s3://a#b" has none. */
-static void cut_comment(char *line)
+static int take_key(struct config_reader *reader, const char *section, char *const *keys,
+		    size_t at)
 {
-	for (char *at = line; *at; at++)
-		if ((*at == '#' || *at == ';') && (at == line || is_blank(at[-1])))
-			*at = '\0';
-}
-
-static bool listed(const char *const *list, size_t count, const char *text)
-{
-	for (size_t i = 0; i < count; i++)
-		if (!strcmp(list[i], text))
-			return true;
-	return false;
-}
-
-/* A second section of one name would be a copy whose name was not changed. */
-static int take_section(struct config_reader *reader, char *text)
-{
-	size_t length = strlen(text);
-	const char **sections;
-
-	if (text[length - 1] != ']')
-		return error_set_exit(reader->err, EXIT_USAGE, -EINVAL,
-				      "a section ends in \"]\"");
-	text[length - 1] = '\0';
-	text++;
-	if (listed(reader->sections, reader->section_count, text))
-		return error_set_exit(reader->err, EXIT_USAGE, -EINVAL,
-				      "[%s] is there already", text);
-	sections = reallocarray(reader->sections, reader->section_count + 1,
-				sizeof(*sections));
-	if (!sections)
-		return error_set(reader->err, -ENOMEM, "out of memory");
-	sections[reader->section_count++] = text;
-	reader->sections = sections;
-	reader->key_count = 0;
-	return config_section(reader->config, text, reader->err);
-}
-
-static int take_key(struct config_reader *reader, const char *key, const char *value)
-{
-	const char *section;
+	bool repeated = false;
+	struct value_obj *value = key_value(reader, section, keys, at, &repeated);
+	uint32_t line = 0;
 	int ret;
 
-	if (!reader->section_count)
-		return error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "\"%s\" is in no "
-				      "section; write [repository] or another above it", key);
-	section = reader->sections[reader->section_count - 1];
-	if (listed(reader->keys, reader->key_count, key) && !config_key_repeats(key))
-		return error_set_exit(reader->err, EXIT_USAGE, -EINVAL,
-				      "[%s] has \"%s\" already", section, key);
-	ret = config_assign(reader->config, section, key, value, reader->err);
-	if (!ret && !config_key_repeats(key))
-		reader->keys[reader->key_count++] = key;
+	if (!value)
+		return out_of_memory(reader);
+	if (repeated && !config_key_repeats(keys[at]))
+		ret = error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "[%s] has \"%s\" "
+				     "already", section, keys[at]);
+	else
+		ret = config_assign(reader->config, section, keys[at],
+				    ini_get_const_string_config_value(value, NULL), reader->err);
+	if (!ret)
+		return 0;
+	value_get_line(value, &line);
+	return error_prefix(reader->err, "%s:%u", reader->path, line);
+}
+
+static int take_section(struct config_reader *reader, const char *section)
+{
+	char **keys;
+	int ret;
+
+	/* Where the library puts keys above the first section, and lists none of them. */
+	if (!strcmp(section, INI_DEFAULT_SECTION))
+		return error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "%s: a key is in no "
+				      "section; write [repository] or another above it",
+				      reader->path);
+	if (config_section(reader->config, section, reader->err))
+		return error_prefix(reader->err, "%s", reader->path);
+	keys = ini_get_attribute_list(reader->ini, section, NULL, NULL);
+	ret = keys ? 0 : out_of_memory(reader);
+	for (size_t i = 0; !ret && keys[i]; i++)
+		ret = take_key(reader, section, keys, i);
+	ini_free_attribute_list(keys);
 	return ret;
 }
 
-static int take_line(struct config_reader *reader, char *line)
+static int take_sections(struct config_reader *reader)
 {
-	char *text, *equals;
+	char **sections = ini_get_section_list(reader->ini, NULL, NULL);
+	int ret = sections ? 0 : out_of_memory(reader);
 
-	cut_comment(line);
-	text = trim(line);
-	if (!*text)
-		return 0;
-	if (*text == '[')
-		return take_section(reader, text);
-	equals = strchr(text, '=');
-	if (!equals || equals == text)
-		return error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "neither a section, "
-				      "nor KEY = VALUE, nor a comment");
-	*equals = '\0';
-	return take_key(reader, trim(text), trim(equals + 1));
+	for (size_t i = 0; !ret && sections[i]; i++)
+		ret = take_section(reader, sections[i]);
+	ini_free_section_list(sections);
+	return ret;
 }
 
-static int take_lines(struct config_reader *reader, char *text, size_t length)
+/* The library's "Error (5) on line 3: Equal sign is missing." as a message of ours. */
+static int parse_failed(struct config_reader *reader, int code)
 {
-	char *end = text + length;
+	char **errors = NULL;
+	unsigned line;
+	int why = 0;
 
-	while (text < end) {
-		char *line_end = memchr(text, '\n', (size_t)(end - text));
-		int ret;
+	if (code == ENOMEM)
+		return out_of_memory(reader);
+	if (!ini_config_get_errors(reader->ini, &errors) && errors[0] &&
+	    sscanf(errors[0], "Error (%*d) on line %u: %n", &line, &why) == 1 && why)
+		error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "%s:%u: %.*s", reader->path,
+			       line, (int)strcspn(errors[0] + why, "."), errors[0] + why);
+	else
+		error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "%s: a section or key has a "
+			       "\"!\" or a character that is no ASCII text in its name",
+			       reader->path);
+	ini_config_free_errors(errors);
+	return reader->err->code;
+}
 
-		if (!line_end)
-			line_end = end;	/* file_read put a NUL there */
-		*line_end = '\0';
-		reader->line++;
-		ret = text + strlen(text) == line_end
-			? take_line(reader, text)
-			: error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "there is a NUL "
-					 "byte: this is damaged, or no text file");
-		if (ret)
-			return error_prefix(reader->err, "%s:%u", reader->path, reader->line);
-		text = line_end + 1;
+static int parse(struct config_reader *reader, struct ini_cfgfile *file)
+{
+	/* An indented line is refused: elsewhere it would be more of the value above. */
+	int ret = ini_config_parse(file, INI_STOP_ON_ANY, INI_MS_ERROR | INI_MV1S_ALLOW,
+				   INI_PARSE_NOWRAP | INI_PARSE_NOSPACE | INI_PARSE_NOTAB |
+				   INI_PARSE_NO_C_COMMENTS, reader->ini);
+
+	return ret ? parse_failed(reader, ret) : take_sections(reader);
+}
+
+static int take_text(struct config_reader *reader, char *text, size_t length)
+{
+	const char *nul = memchr(text, '\0', length);
+	struct ini_cfgfile *file = NULL;
+	unsigned line = 1;
+	int ret;
+
+	if (nul) {
+		for (const char *at = text; at < nul; at++)
+			line += *at == '\n';
+		return error_set_exit(reader->err, EXIT_USAGE, -EINVAL, "%s:%u: there is a NUL "
+				      "byte: this is damaged, or no text file", reader->path, line);
 	}
-	return 0;
+	ret = ini_config_create(&reader->ini);
+	if (!ret)
+		ret = ini_config_file_from_mem(text, (uint32_t)length, &file);
+	if (ret == ENOMEM)
+		ret = out_of_memory(reader);
+	else if (ret)
+		ret = error_set_exit(reader->err, EXIT_USAGE, -ret, "%s: this is no UTF-8 "
+				     "text", reader->path);
+	else
+		ret = parse(reader, file);
+	ini_config_file_destroy(file);
+	ini_config_destroy(reader->ini);
+	return ret;
 }
 
 static void config_defaults(struct config *config)
@@ -193,9 +208,7 @@ static int config_read(const char *path, bool required, struct config *config,
 	if (ret)
 		return error_set_exit(err, EXIT_USAGE, ret, "reading the configuration %s: %s",
 				      path, error_text(ret));
-	ret = take_lines(&reader, text, length);
-	free(reader.sections);
-	return ret;
+	return take_text(&reader, text, length);
 }
 
 int config_load(const char *path, bool required, const char *const *overrides,

@@ -4,9 +4,6 @@
 
 #include "agent/config/config.h"
 
-/* More than any section has keys. */
-#define CONFIG_KEYS_MAX 32
-
 /* A section begins: EXIT_USAGE when there is no such, or the volume's name is bad. */
 int config_section(struct config *config, const char *section, struct error *err);
 

@@ -360,7 +360,8 @@ static void recipients(void **state)
 	text.length = 0;
 	config_text_add(&text, "[repository]\n");
 	for (int i = 0; i < 16; i++)
-		config_text_add(&text, "recipient = /keys/%d.pub\n", i);
+		config_text_add(&text, "recipient = /keys/%d.pub\n%s", i,
+				i == 7 ? "url = file:///a\n" : "");
 	config_expect_good(text.data, &config);
 	assert_int_equal(config.repository.recipient_count, 16);
 	for (int i = 0; i < 16; i++) {
@@ -369,7 +370,7 @@ static void recipients(void **state)
 	}
 	config_fini(&config);
 	config_text_add(&text, "recipient = /keys/16.pub\n");
-	config_expect_bad(text.data, 18, "too many");
+	config_expect_bad(text.data, 19, "too many");
 	config_expect_bad("[repository]\nrecipient = key.pub\n", 2, "absolute path");
 	text.length = 0;
 	config_text_add(&text, "[repository]\nrecipient = /%0*d\n", PATH_MAX, 1);
