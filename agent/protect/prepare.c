@@ -55,38 +55,23 @@ void state_distrust(struct volume_state *state, const char *format, ...)
 	state->since_ns = clock_ns();
 }
 
-/* Does another volume go by this device number, as far as anybody remembers? */
-static bool number_is_anothers(const struct config *config, const char *name,
-			       uint32_t device)
-{
-	for (size_t i = 0; i < config->volume_count; i++) {
-		const char *other = config->volumes[i].name;
-		struct error ignored = ERROR_INIT;
-		struct volume_state state;
-
-		if (strcmp(other, name) &&
-		    !volume_state_load(config->agent.state, other, &state, &ignored) &&
-		    state.device == device)
-			return true;
-	}
-	return false;
-}
-
 /*
  * The slot of the number that the volume had before it came back under another. By
- * now the number may be another device's, but nobody else's volume.
+ * now the number may be another device's; the owner tells whose marks these are.
  */
-static void drop_stale_slot(const struct config *config, struct tracker *tracker,
-			    const struct volume_state *state, uint32_t device)
+static void drop_stale_slot(struct tracker *tracker, const struct volume_state *state,
+			    uint32_t device)
 {
 	struct error ignored = ERROR_INIT;
-	uint32_t slot;
+	struct tracker_slot slot;
+	uint32_t number;
 
 	if (!state->device || state->device == device ||
-	    number_is_anothers(config, state->name, state->device))
+	    tracker_find(tracker, state->device, &number) ||
+	    tracker_slot(tracker, number, &slot, &ignored) ||
+	    memcmp(slot.owner, state->id.b, sizeof(slot.owner)))
 		return;
-	if (!tracker_find(tracker, state->device, &slot) &&
-	    tracker_detach(tracker, slot, &ignored))
+	if (tracker_detach(tracker, number, &ignored))
 		log_warning("leaving a stale slot behind: %s", ignored.message);
 }
 
@@ -117,7 +102,7 @@ static int slot_attach(const struct config *config, struct tracker *tracker,
 						 volume->config->granularity_bytes,
 						 config->agent.bitmap_limit_bytes);
 	memcpy(wanted.owner, volume->state.id.b, sizeof(wanted.owner));
-	drop_stale_slot(config, tracker, &volume->state, volume->device.device);
+	drop_stale_slot(tracker, &volume->state, volume->device.device);
 	ret = tracker_attach(tracker, &wanted, &volume->slot, err);
 	if (ret)
 		return ret;
