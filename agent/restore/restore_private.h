@@ -31,6 +31,7 @@ _Static_assert(RANGE_BYTES_MAX >= FRAME_STORED_MAX, "a range holds a frame");
 
 struct restore_target {
 	int fd;
+	int direct_fd;		/* the same device, O_DIRECT; -1 for a file */
 	char *path;
 	bool is_device;
 	bool in_place;

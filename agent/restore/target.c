@@ -1,12 +1,17 @@
 /*
  * Where a restore goes: a block device nobody else uses, or a regular file.
  *
- * Writes go through the page cache. The ranges of an incremental are small and
+ * Short runs go through the page cache. The ranges of an incremental are small and
  * scattered; the cache merges them and writes them back in order, which for
- * single blocks is several times quicker than O_DIRECT and for long runs no
- * slower. Write-back of long runs starts at once; short ones are left for the cache
- * to merge until the final fsync, as pushing them out in between makes the writers
- * wait and takes longer in all.
+ * single blocks is several times quicker than O_DIRECT. They are left there until
+ * the final fsync, as pushing them out in between makes the writers wait and takes
+ * longer in all.
+ *
+ * Long runs go to a device with O_DIRECT: the pages of a volume's worth of cache
+ * need not be found, zeroed and thrown away, and what else is cached stays. Runs are
+ * whole blocks that do not overlap, so the two ways never meet in a page. In a regular
+ * file direct writes into holes wait for one another; there the cache takes long runs
+ * too, and their write-back starts at once.
  */
 #include "agent/restore/restore_private.h"
 
@@ -24,12 +29,14 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define WRITE_BACK_BYTES (256u << 10)	/* runs of at least this are written back at once */
+#define LONG_RUN_BYTES (256u << 10)
 
 static void target_free(struct restore_target *target)
 {
 	if (!target)
 		return;
+	if (target->direct_fd >= 0)
+		close(target->direct_fd);
 	if (target->fd >= 0)
 		close(target->fd);
 	free(target->path);
@@ -79,6 +86,8 @@ static int target_open_device(struct restore_target *target,
 				 " bytes, the volume %" PRIu64 "; choose a target at "
 				 "least as large", target->path, have, bytes);
 	target->is_device = true;
+	/* Beside the claim above, not instead of it; where it is refused, the cache does. */
+	target->direct_fd = open(target->path, O_WRONLY | O_DIRECT | O_CLOEXEC);
 	return 0;
 }
 
@@ -144,7 +153,7 @@ int restore_target_open(const char *path,
 	int ret;
 
 	if (new)
-		new->fd = -1;
+		new->fd = new->direct_fd = -1;
 	if (!new || !(new->path = strdup(path)))
 		return error_set(err, -ENOMEM, "opening %s: out of memory", path);
 	new->in_place = options->in_place;
@@ -218,17 +227,28 @@ bool target_needs_holes(const struct restore_target *target)
 
 /* ---- writing ----------------------------------------------------------- */
 
+static bool target_takes_direct(const struct restore_target *target,
+				const uint8_t *data, size_t length)
+{
+	return target->direct_fd >= 0 && length >= LONG_RUN_BYTES &&
+	       length % BLOCK_BYTES == 0 && (uintptr_t)data % BLOCK_BYTES == 0;
+}
+
 static int target_write(struct restore_target *target, uint64_t offset,
 			const uint8_t *data, size_t length, struct error *err)
 {
-	int ret;
+	int ret = -EINVAL;
 
 	atomic_store(&target->touched, true);
-	ret = file_pwrite_all(target->fd, data, length, offset);
+	if (target_takes_direct(target, data, length))
+		ret = file_pwrite_all(target->direct_fd, data, length, offset);
+	/* -EINVAL: the device wants another alignment than blocks of ours have. */
+	if (ret == -EINVAL)
+		ret = file_pwrite_all(target->fd, data, length, offset);
 	if (ret)
 		return error_set(err, ret, "writing %zu bytes at %" PRIu64 " of %s: %s",
 				 length, offset, target->path, error_text(ret));
-	if (length >= WRITE_BACK_BYTES)	/* only a hint: fsync reports what fails */
+	if (!target->is_device && length >= LONG_RUN_BYTES) /* a hint: fsync tells what fails */
 		sync_file_range(target->fd, (off_t)offset, (off_t)length,
 				SYNC_FILE_RANGE_WRITE);
 	return 0;
@@ -237,7 +257,7 @@ static int target_write(struct restore_target *target, uint64_t offset,
 static int target_write_zeros(struct restore_target *target, uint64_t offset,
 			      uint64_t length, struct error *err)
 {
-	static const uint8_t zeros[1 << 20];
+	static const uint8_t zeros[1 << 20] __attribute__((aligned(BLOCK_BYTES)));
 	int ret = 0;
 
 	while (!ret && length) {
