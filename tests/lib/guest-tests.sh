@@ -24,7 +24,7 @@ for name in "$@"; do
 		blkdiscard -f "$disk" || exit 75
 	done
 	: >"$folder/$name.started"
-	test_run "$(test_header "$script" timeout 300)" "$folder/$name.log" \
+	test_run "$(test_limit "$script" 300)" "$folder/$name.log" \
 		"$folder/$name.partial" bash "$script"
 	dirty=$?
 	mv "$folder/$name.partial" "$folder/$name.result"

@@ -13,6 +13,8 @@
 #
 #   test_header FILE KEY DEFAULT     the value of a line "# KEY: VALUE" in the
 #                                    first comment of a test script
+#   test_limit FILE DEFAULT          its seconds: "# timeout:", and in a full run
+#                                    "# full-timeout:" if it has one
 
 test_lib=$(dirname "${BASH_SOURCE[0]}")
 # shellcheck source=tests/lib/leftovers.sh
@@ -24,6 +26,13 @@ test_header() {
 	local value
 	value=$(sed -n "/^[^#]/q; s/^# $2: *//p" "$1" | head -n 1)
 	echo "${value:-$3}"
+}
+
+test_limit() {
+	local limit
+	limit=$(test_header "$1" timeout "$2")
+	[ "${CLAWBACK_FULL:-0}" = 0 ] || limit=$(test_header "$1" full-timeout "$limit")
+	echo "$limit"
 }
 
 test_kernel_log() { dmesg 2>/dev/null >"$1.dmesg"; kernel_complaints "$1.dmesg" | LC_ALL=C sort >"$1"; }

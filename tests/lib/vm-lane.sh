@@ -43,7 +43,7 @@ vm_boot() {
 	local kernel=$1 folder=$2 name limit=180
 	shift 2
 	for name; do
-		limit=$((limit + 30 + $(test_header "tests/vm/$name.sh" timeout 300)))
+		limit=$((limit + 30 + $(test_limit "tests/vm/$name.sh" 300)))
 	done
 	export CLAWBACK_KERNEL=$kernel
 	if [ "$kernel" = here ]; then
@@ -136,7 +136,7 @@ vm_group() {
 	if [ "$vm_kind" = host ]; then
 		for name; do
 			CLAWBACK_KERNEL=$kernel one_test vm "$name@$kernel" \
-				"$(test_header "tests/vm/$name.sh" timeout 300)" bash "tests/vm/$name.sh"
+				"$(test_limit "tests/vm/$name.sh" 300)" bash "tests/vm/$name.sh"
 		done
 		return
 	fi

@@ -5,6 +5,7 @@
 #
 # guest: plain 2048M
 # timeout: 900
+# full-timeout: 5400
 . "$(dirname "$0")/../lib/guest.sh"
 
 program=$CLAWBACK_BUILD/tests/vm/volume_boundary

@@ -4,6 +4,7 @@
 #
 # guest: plain 2048M
 # timeout: 600
+# full-timeout: 2400
 . "$(dirname "$0")/../lib/guest.sh"
 
 program=$CLAWBACK_BUILD/tests/vm/volume_boundary

@@ -4,6 +4,7 @@
 #
 # guest: plain 2048M
 # timeout: 600
+# full-timeout: 3000
 . "$(dirname "$0")/../lib/guest.sh"
 
 times=3

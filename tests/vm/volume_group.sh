@@ -5,6 +5,7 @@
 # quick-kernels: 6.1
 # guest: plain 2048M
 # timeout: 400
+# full-timeout: 1800
 . "$(dirname "$0")/../lib/guest.sh"
 
 program=$CLAWBACK_BUILD/tests/vm/volume_group
