@@ -236,14 +236,24 @@ static int leftovers_visit(const char *name, uint32_t device, void *context)
 {
 	static const size_t kind_at = sizeof(LEFTOVERS_UUID_PREFIX) + 36;
 	struct leftovers_list *list = context;
-	char text[UUID_TEXT_SIZE], uuid[130];
+	struct error err = ERROR_INIT;
+	char text[UUID_TEXT_SIZE];
 	struct leftovers *entry;
-	const char *kind;
+	struct dmdev_info info;
+	const char *uuid, *kind;
 	struct uuid id;
+	int ret;
 
-	/* Gone since it was listed, or without a uuid: not ours. */
-	if (sysfs_text(device, "dm/uuid", uuid, sizeof(uuid)) ||
-	    strncmp(uuid, LEFTOVERS_UUID_PREFIX, strlen(LEFTOVERS_UUID_PREFIX)) ||
+	/* Not from sysfs: a device whose maker died before it had a table is not there. */
+	ret = dmdev_info(device, &info, &err);
+	if (ret == -ENODEV)
+		return 0;	/* gone since it was listed */
+	if (ret) {
+		*list->err = err;
+		return ret;
+	}
+	uuid = info.uuid;
+	if (strncmp(uuid, LEFTOVERS_UUID_PREFIX, strlen(LEFTOVERS_UUID_PREFIX)) ||
 	    strlen(uuid) <= kind_at || uuid[kind_at - 1] != '-')
 		return 0;
 	snprintf(text, sizeof(text), "%.36s", uuid + strlen(LEFTOVERS_UUID_PREFIX));

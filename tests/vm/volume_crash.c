@@ -8,6 +8,8 @@
  */
 #include "tests/vm/volume_lab.h"
 
+#include "agent/volume/snapshot.h"
+
 #define BYTES (16u << 20)
 
 static struct random_state random_source;
@@ -153,6 +155,27 @@ static void test_suspended(struct lab_volume *volume)
 	printf("ok: found suspended\n");
 }
 
+/*
+ * Between making a device and giving it a table the kernel knows its name and uuid,
+ * and sysfs nothing.
+ */
+static void test_without_table(struct lab_volume *volume)
+{
+	static const char *const kinds[] = { "real", "snap", "cow", "origin" };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		char name[128], uuid[130], command[400];
+
+		leftovers_device_name(volume->name, kinds[i], name);
+		leftovers_device_uuid(&volume->id, kinds[i], uuid);
+		snprintf(command, sizeof(command), "dmsetup create --notable -u %s %s",
+			 uuid, name);
+		LAB_CHECK(system(command) == 0, "%s failed", command);
+		check_after(volume);
+	}
+	printf("ok: found without a table\n");
+}
+
 static void test_random_moments(struct lab_volume *volume, unsigned times)
 {
 	for (unsigned i = 0; i < times; i++) {
@@ -241,6 +264,7 @@ int main(int argc, char **argv)
 	test_every_stage(volume);
 	test_recover_killed(volume);
 	test_suspended(volume);
+	test_without_table(volume);
 	test_random_moments(volume, times);
 	test_locked(volume);
 	test_overflow(volume);
