@@ -57,7 +57,7 @@ static int detach_one(struct cli *cli, const struct config_volume *volume, json_
 	if (cli->json)
 		json_array_append_new(list, json_pack("{s:s}", "name", volume->name));
 	else
-		printf("%s: no longer tracked; the next backup will be a full one\n",
+		printf("%s: no longer tracked; the next backup will read the whole volume\n",
 		       volume->name);
 	return 0;
 }

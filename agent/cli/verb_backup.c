@@ -108,9 +108,11 @@ static int result_json(const struct config_volume *volume,
 {
 	const struct backup_times *times = &result->times;
 
-	return cli_print_json(json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I}",
+	return cli_print_json(json_pack("{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 		"message_type", "summary", "volume", volume->name,
-		"point", cli_point_json(&result->point),
+		"point", cli_point_json(&result->point), "rescan", (int)result->rescan,
+		"unchanged_bytes", (json_int_t)result->unchanged_bytes,
+		"spot_mismatches", (json_int_t)result->spot_mismatches,
 		"prepare_ns", (json_int_t)times->prepare_ns,
 		"boundary_ns", (json_int_t)times->boundary_ns,
 		"read_ns", (json_int_t)times->read_ns,
@@ -128,8 +130,11 @@ static void result_print(const struct config_volume *volume,
 	       point_kind_name(point->kind), point->number, text_time(point->time_ns),
 	       point_consistency_name(point->consistency), *point->reason ? ": " : "",
 	       point->reason);
+	if (result->unchanged_bytes)
+		printf("  unchanged %s: as in the last point, left out\n",
+		       text_bytes(result->unchanged_bytes));
 	printf("  %s %s, read %s, stored %s, in %s (boundary %s, reading %s, commit %s)\n",
-	       point->kind == POINT_FULL ? "volume" : "marked", text_bytes(point->marked_bytes),
+	       result->kind == POINT_FULL || result->rescan ? "volume" : "marked", text_bytes(point->marked_bytes),
 	       text_bytes(point->read_bytes), text_bytes(point->stored_bytes),
 	       text_duration(result->times.total_ns), text_duration(result->times.boundary_ns),
 	       text_duration(result->times.read_ns), text_duration(result->times.commit_ns));
@@ -171,25 +176,30 @@ static int dry_volume(struct cli *cli, struct tracker *tracker,
 	struct volume_status status;
 	const char *kind, *why;
 	uint64_t bytes;
+	bool rescan;
 	int ret = protect_status(&cli->config, volume, tracker, &status, err);
 
 	if (ret)
 		return ret;
 	if (!status.device_found)
 		return error_set(err, -ENODEV, "%s", status.problem);
+	rescan = backup->type != BACKUP_FULL && status.trust != TRUST_TRACKED &&
+		 volume->fingerprints && status.fingerprints.current;
 	why = backup->type == BACKUP_FULL ? "a full was asked for" :
 	      status.trust != TRUST_TRACKED ? status.reason : "";
-	kind = *why ? "full" : "incremental";
-	if (*why && backup->type == BACKUP_INCREMENTAL)
+	kind = *why && !rescan ? "full" : "incremental";
+	if (*why && !rescan && backup->type == BACKUP_INCREMENTAL)
 		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s",
 				 volume->name, why);
 	bytes = *why ? status.device.bytes : status.marks.dirty_blocks * status.slot.block_bytes;
 	if (cli->json)
-		return cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:I}", "message_type",
-			"dry_run", "volume", volume->name, "kind", kind, "reason", why,
+		return cli_print_json(json_pack("{s:s, s:s, s:s, s:b, s:s, s:I}", "message_type",
+			"dry_run", "volume", volume->name, "kind", kind,
+			"rescan", (int)rescan, "reason", why,
 			"will_read_bytes", (json_int_t)bytes), true, err);
-	printf("%s: would make a%s %s point, reading %s%s%s\n", volume->name,
-	       *why ? "" : "n", kind, text_bytes(bytes), *why ? ": " : "", why);
+	printf("%s: would make a%s %s point%s, reading %s%s%s\n", volume->name,
+	       *kind == 'i' ? "n" : "", kind, rescan ? " by comparing" : "",
+	       text_bytes(bytes), *why ? ": " : "", why);
 	return 0;
 }
 

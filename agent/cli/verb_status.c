@@ -48,6 +48,17 @@ static json_t *ledger_json(const struct volume_status *status)
 			 "traced_discard_sectors", (json_int_t)ledger.traced_discard_sectors);
 }
 
+static json_t *fingerprints_json(const struct fingerprints_facts *facts)
+{
+	return json_pack("{s:b, s:I, s:I, s:I, s:o}", "current", (int)facts->current,
+		"stored_bytes", (json_int_t)facts->stored_bytes,
+		"spot_checked", (json_int_t)facts->checked,
+		"spot_mismatches", (json_int_t)facts->mismatches,
+		"miss_rate_below", facts->checked && !facts->mismatches
+			? json_real(facts->checked < 3 ? 1.0 : 3.0 / (double)facts->checked)
+			: json_null());
+}
+
 static json_t *volume_json(const struct config_volume *volume,
 			   const struct volume_status *status)
 {
@@ -71,6 +82,7 @@ static json_t *volume_json(const struct config_volume *volume,
 		json_object_set_new(object, "volume_id", cli_uuid_json(&state->id));
 	if (status->known)
 		json_object_set_new(object, "since", cli_time_json(state->since_ns));
+	json_object_set_new(object, "fingerprints", fingerprints_json(&status->fingerprints));
 	json_object_set_new(object, "point_time", cli_time_json(state->head_time_ns));
 	json_object_set_new(object, "rpo_seconds", state->head_point
 		? json_integer((json_int_t)age_seconds(state->head_time_ns)) : json_null());
@@ -87,6 +99,26 @@ static json_t *volume_json(const struct config_volume *volume,
 	return object;
 }
 
+/*
+ * n checks without a mismatch rule out more than 3/n wrong ones, with 95 %
+ * confidence.
+ */
+static void fingerprints_print(const struct fingerprints_facts *facts)
+{
+	if (!facts->stored_bytes)
+		return;
+	printf("  fingerprints %s%s", text_bytes(facts->stored_bytes),
+	       facts->current ? "" : ", not those of the last point");
+	if (facts->mismatches)
+		printf("; SPOT CHECKS FOUND %" PRIu64 " OF %" PRIu64 " UNMARKED BLOCKS CHANGED",
+		       facts->mismatches, facts->checked);
+	else if (facts->checked)
+		printf("; %" PRIu64 " unmarked blocks spot-checked, none had changed: fewer than "
+		       "1 in %" PRIu64 " do (95 %%)", facts->checked,
+		       facts->checked < 3 ? 1 : facts->checked / 3);
+	printf("\n");
+}
+
 static void volume_print(const struct config_volume *volume,
 			 const struct volume_status *status)
 {
@@ -99,7 +131,9 @@ static void volume_print(const struct config_volume *volume,
 	if (status->trust == TRUST_TRACKED)
 		printf("  tracked since %s\n", text_time(state->since_ns));
 	else
-		printf("  untrusted: %s; the next backup will be a full one\n", status->reason);
+		printf("  untrusted: %s; the next backup will %s\n", status->reason,
+		       volume->fingerprints && status->fingerprints.current
+			? "compare the whole volume" : "be a full one");
 	if (status->attached) {
 		printf("  dirty %s, granularity %s, bitmap %s%s\n",
 		       text_bytes(status->marks.dirty_blocks * status->slot.block_bytes),
@@ -111,6 +145,7 @@ static void volume_print(const struct config_volume *volume,
 		       ledger.traced_write_sectors, ledger.kernel_write_sectors,
 		       ledger.traced_discard_sectors, ledger.kernel_discard_sectors);
 	}
+	fingerprints_print(&status->fingerprints);
 	if (status->pending)
 		printf("  marks of an unfinished run are kept for the next one\n");
 	if (state->head_point)

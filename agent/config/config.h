@@ -27,6 +27,8 @@ struct config_volume {
 	enum snapshot_provider provider;
 	struct cow_options cow;
 	uint32_t granularity_bytes;		/* 0: chosen by size */
+	bool fingerprints;			/* keep them; default yes */
+	uint32_t spot_checks;			/* unmarked blocks compared a run, default 32 */
 };
 
 struct config {

@@ -179,6 +179,22 @@ int unseal(struct sealer *sealer, enum seal_domain domain, uint64_t counter,
 	   const void *aad, size_t aad_length, const uint8_t *sealed,
 	   size_t sealed_length, uint8_t *out);
 
+/* ---- fingerprints ------------------------------------------------------ */
+
+/*
+ * Short keyed fingerprints that tell whether a block is still what it was: the
+ * first 64 bits of GMAC (NIST SP 800-38D: AES-256-GCM over additional data alone)
+ * under one fixed nonce. As a universal hash that is sound, since tags are never
+ * shown to anyone who could choose data by them: two different blocks of 4 KiB get
+ * the same one with a probability of at most 2^-55. They authenticate nothing.
+ */
+struct tagger;		/* one thread */
+
+struct tagger *tagger_new(const uint8_t key[static CRYPTO_KEY_SIZE]); /* NULL: ENOMEM */
+void tagger_free(struct tagger *tagger);
+/* At most 1 MiB. -EINVAL for more, -EIO when OpenSSL could not. */
+int tagger_tag(struct tagger *tagger, const void *data, size_t length, uint64_t *tag);
+
 /* HKDF-SHA256 to one 32-byte key. `info` (without its NUL) says what it is for;
  * salt and info have at most 1024 bytes each (else -EINVAL). */
 int key_derive(const uint8_t key[static CRYPTO_KEY_SIZE], const void *salt,

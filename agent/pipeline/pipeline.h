@@ -19,13 +19,16 @@
 #include "agent/base/uuid.h"
 #include "agent/crypto/crypto.h"
 #include "agent/store/store.h"
+#include "agent/volume/volume.h"
 #include "blockmap/extent.h"
 #include "blockmap/map.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define BLOCK_BYTES 4096u			/* what maps and frames count in */
+_Static_assert(BLOCK_BYTES == FINGERPRINT_BLOCK_BYTES, "one fingerprint a block");
 #define FRAME_PLAIN_MAX (MAP_FRAME_BLOCKS_MAX * BLOCK_BYTES)
 
 /*
@@ -70,6 +73,8 @@ struct pipeline_job {
 					 * nonces are frame numbers */
 	struct store *store;
 	const char *segment_prefix;	/* object names are PREFIX + %06u */
+	struct fingerprints *fingerprints; /* begun: takes what is read; NULL: none */
+	bool compare;			/* leave out blocks that are as the table says */
 	struct pipeline_options options;
 	struct pipeline_progress progress;
 };
@@ -89,6 +94,7 @@ struct pipeline_result {
 	uint64_t read_bytes;		/* from the device, gaps included */
 	uint64_t data_bytes;		/* not zero, before compression */
 	uint64_t zero_bytes;
+	uint64_t unchanged_bytes;	/* left out; the map does not name them */
 	uint64_t stored_bytes;
 	uint64_t peak_buffer_bytes;
 };

@@ -36,7 +36,10 @@ struct slot {
 	struct plan_frame plan;		/* what is read into the buffer */
 	uint32_t reads_left;		/* the reader's */
 
-	/* from packing on */
+	/* from packing on; plan.wanted is then without what has not changed */
+	uint32_t unchanged;		/* blocks left out */
+	uint64_t tags[MAP_FRAME_BLOCKS_MAX]; /* fingerprints by position as read;
+					 * only where the job has a table */
 	uint32_t run_count;		/* data (position in the frame) and holes */
 	struct span runs[MAP_FRAME_BLOCKS_MAX];
 	struct frame_facts facts;	/* blocks 0: all zero, nothing is stored */

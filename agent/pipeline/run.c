@@ -47,6 +47,9 @@ static int job_check(const struct pipeline_job *job, struct error *err)
 	const struct extent *last;
 	uint64_t blocks = (job->volume_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES;
 
+	if (job->compare && (job->kind == MAP_FULL || !job->fingerprints))
+		return error_set(err, -EINVAL, "only an incremental with fingerprints can leave "
+				 "out what has not changed");
 	if (job->volume_bytes > FRAME_BLOCK_LIMIT * BLOCK_BYTES - BLOCK_BYTES)
 		return error_set(err, -EFBIG, "a volume of %llu bytes is too large",
 				 (unsigned long long)job->volume_bytes);
@@ -127,6 +130,8 @@ static int run_workers_init(struct run *run, struct error *err)
 			.point = run->job.point,
 			.data_key = run->job.data_key,
 			.level = options->level,
+			.fingerprints = run->job.fingerprints,
+			.compare = run->job.compare,
 		};
 
 		run->workers[i] = worker_new(&worker, err);

@@ -1,5 +1,7 @@
 #include "agent/pipeline/worker.h"
 
+#include "agent/pipeline/compare.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,22 +13,9 @@ struct worker {
 	struct buffer *scratch;
 	ZSTD_CCtx *zstd;
 	struct sealer *sealer;
+	struct compare *compare;	/* NULL: no fingerprints */
 	uint8_t extents[FRAME_EXTENTS_MAX];
 };
-
-/*
- * Data differs from zero in its first bytes more often than not, so most blocks
- * are settled by one comparison. A block that is shifted against itself and still
- * equal consists of its first eight bytes: memcmp is the fastest vector loop here.
- */
-bool block_is_zero(const uint8_t *block)
-{
-	uint64_t head;
-
-	memcpy(&head, block, sizeof(head));
-	return !head &&
-	       !memcmp(block, block + sizeof(head), BLOCK_BYTES - sizeof(head));
-}
 
 struct worker *worker_new(const struct worker_options *options,
 			  struct error *err)
@@ -43,7 +32,10 @@ struct worker *worker_new(const struct worker_options *options,
 	worker->zstd = ZSTD_createCCtx();
 	worker->sealer = sealer_new(options->data_key);
 	worker->options.data_key = NULL;
-	if (!worker->zstd || !worker->sealer) {
+	if (options->fingerprints)
+		worker->compare = compare_new(options->fingerprints, options->compare);
+	if (!worker->zstd || !worker->sealer ||
+	    (options->fingerprints && !worker->compare)) {
 		error_set(err, -ENOMEM, "no memory for a worker's compression and sealing");
 		worker_free(worker);
 		return NULL;
@@ -68,6 +60,7 @@ void worker_free(struct worker *worker)
 		return;
 	ZSTD_freeCCtx(worker->zstd);
 	sealer_free(worker->sealer);
+	compare_free(worker->compare);
 	free(worker);
 }
 
@@ -179,6 +172,11 @@ static int worker_pack(struct worker *worker, struct slot *slot,
 
 	memset(facts, 0, sizeof(*facts));
 	facts->number = slot->plan.number;
+	slot->unchanged = 0;
+	ret = worker->compare ? compare_slot(worker->compare, slot) : 0;
+	if (ret)
+		return error_set(err, ret, "cannot take the fingerprints of frame %u: %s",
+				 slot->plan.number, error_text(ret));
 	slot_compact(slot);
 	if (!facts->blocks)
 		return 0;

@@ -21,6 +21,8 @@ struct worker_options {
 	uint64_t point;
 	const uint8_t *data_key;	/* CRYPTO_KEY_SIZE */
 	int level;
+	const struct fingerprints *fingerprints; /* NULL: none */
+	bool compare;
 };
 
 /* NULL with `err` filled. */
@@ -30,8 +32,5 @@ void worker_free(struct worker *worker);
 
 /* Thread body: works until the queue ends or the run fails. Returns NULL. */
 void *worker_run(void *worker);
-
-/* Whether one block of BLOCK_BYTES holds nothing but zeros. */
-bool block_is_zero(const uint8_t *block);
 
 #endif

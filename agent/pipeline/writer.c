@@ -195,11 +195,24 @@ static int writer_map(struct writer *writer, const struct slot *slot,
 		if (hole)
 			result->zero_bytes += (uint64_t)run->count * BLOCK_BYTES;
 	}
+	writer->done_bytes += (uint64_t)slot->unchanged * BLOCK_BYTES;
+	result->unchanged_bytes += (uint64_t)slot->unchanged * BLOCK_BYTES;
 	if (ret)
 		return error_set(err, ret, "cannot add frame %u to the map: %s",
 				 slot->plan.number, error_text(ret));
 	result->data_bytes += (uint64_t)facts->blocks * BLOCK_BYTES;
 	return 0;
+}
+
+/* Only of what goes into the map: the rest is in the table as it is. */
+static void writer_fingerprints(struct writer *writer, const struct slot *slot)
+{
+	for (uint32_t i = 0; i < slot->plan.wanted_count; i++) {
+		const struct span *span = &slot->plan.wanted[i];
+
+		fingerprints_note(writer->job->fingerprints, span->first, span->count,
+				  slot->tags + span->position);
+	}
 }
 
 static int writer_frame(struct writer *writer, const struct slot *slot,
@@ -221,6 +234,8 @@ static int writer_frame(struct writer *writer, const struct slot *slot,
 			return ret;
 		result->segments[result->segment_count - 1].frames++;
 	}
+	if (writer->job->fingerprints)
+		writer_fingerprints(writer, slot);
 	return writer_map(writer, slot, err);
 }
 

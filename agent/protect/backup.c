@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,6 +237,8 @@ static int run_read(struct run *run, size_t i, struct error *err)
 		.data_key = volume->keys.data,
 		.store = run->host->store,
 		.segment_prefix = prefix,
+		.fingerprints = volume->fingerprints,
+		.compare = volume->compare,
 		.options = {
 			.workers = config->agent.workers,
 			.level = config->agent.compression,
@@ -283,6 +286,9 @@ static void run_result(const struct run *run, size_t i, struct backup_result *re
 
 	result->kind = volume->full ? POINT_FULL : POINT_INCREMENTAL;
 	result->will_read_bytes = volume->point.marked_bytes;
+	result->rescan = volume->rescan;
+	result->unchanged_bytes = volume->output.unchanged_bytes;
+	result->spot_mismatches = volume->spot_mismatches;
 	strcpy(result->reason, volume->point.reason);
 	result->times = run->times;
 }
@@ -315,6 +321,7 @@ static void run_fini(struct run *run)
 		point_fini(&volume->point);
 		bitmap_fini(&volume->pending);
 		extent_list_fini(&volume->extents);
+		volume_fingerprints_close(volume);
 		crypto_wipe(&volume->keys, sizeof(volume->keys));
 		cleanup_close(&volume->lock_fd);
 	}
@@ -341,6 +348,23 @@ static int run_steps(struct run *run, struct error *err)
 	}
 	run->times.read_ns = elapsed_ns() - now;
 	return ret;
+}
+
+/* The points are exact; that those before are as well is in doubt. */
+static int run_doubts(const struct run *run, struct error *err)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		const struct run_volume *volume = &run->volumes[i];
+
+		if (volume->spot_mismatches)
+			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "volume %s: "
+				"point %" PRIu64 " was made by comparing the whole volume and "
+				"is exact, but blocks had changed that were not marked (%s): "
+				"earlier points since the last full or rescan may lack changes; "
+				"please report this", volume->config->name, volume->point.number,
+				volume->point.reason);
+	}
+	return 0;
 }
 
 int protect_backup(struct host *host, const struct config_volume *const *volumes,
@@ -378,6 +402,8 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
 	now = elapsed_ns();
 	if (!ret)
 		ret = run_commit(run, results, err);
+	if (!ret)
+		ret = run_doubts(run, err);
 	run->times.commit_ns = elapsed_ns() - now;
 	run->times.total_ns = elapsed_ns() - start;
 	store_counts(host->store, &requests);

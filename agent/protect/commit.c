@@ -60,7 +60,7 @@ static void state_take_point(const struct boundary_volume *frozen,
 	state->head_point = volume->point.number;
 	memcpy(state->head_hash, volume->point.hash, sizeof(state->head_hash));
 	state->head_time_ns = volume->point.time_ns;
-	if (state->trust != TRUST_TRACKED || volume->full) {
+	if (state->trust != TRUST_TRACKED || volume->full || volume->rescan) {
 		state->trust = TRUST_TRACKED;
 		state->since_ns = volume->point.time_ns;
 		state->reason[0] = '\0';
@@ -86,6 +86,7 @@ int volume_commit(struct host *host, const struct boundary_volume *frozen,
 	int ret = 0;
 
 	point_take_output(volume);
+	volume_fingerprints_seal(volume);
 	if (volume->point.depth > POINT_DEPTH_MAX)
 		ret = map_checkpoint(host, volume, err);
 	if (!ret && volume->point.number == 1) {
@@ -101,7 +102,10 @@ int volume_commit(struct host *host, const struct boundary_volume *frozen,
 	state_take_point(frozen, volume);
 	/* The point stands. If this fails, the next run finds it and goes on. */
 	ret = volume_state_save(folder, &volume->state, err);
-	return ret ? ret : pending_remove(folder, volume->config->name, err);
+	if (ret)
+		return ret;
+	volume_fingerprints_advance(volume);
+	return pending_remove(folder, volume->config->name, err);
 }
 
 int volume_adopt(struct host *host, struct run_volume *volume, struct error *err)

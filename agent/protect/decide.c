@@ -66,23 +66,29 @@ static int head_of_repository(struct host *host, struct volume_state *state,
 	return 0;
 }
 
+/*
+ * Full, rescan or incremental. With fingerprints that are the head's, a volume whose
+ * marks are not to be believed is compared; without, it is stored whole.
+ */
 static void decide_kind(struct tracker *tracker, const struct boundary_volume *frozen,
 			enum backup_type type, struct run_volume *volume)
 {
 	struct volume_state *state = &volume->state;
 	char *reason = volume->point.reason;
 	size_t room = sizeof(volume->point.reason);
+	bool tracked = false;
 
-	volume->full = true;
 	if (type == BACKUP_FULL)
 		snprintf(reason, room, "a full was asked for");
 	else if (!state->head_point)
 		snprintf(reason, room, "there is no point yet");
 	else
-		volume->full = volume_judge(tracker, state, &volume->device, &frozen->before,
-					    reason, room) != TRUST_TRACKED;
-	if (!volume->full)
+		tracked = volume_judge(tracker, state, &volume->device, &frozen->before,
+				       reason, room) == TRUST_TRACKED;
+	if (tracked)
 		*reason = '\0';
+	volume->rescan = !tracked && volume->compare;
+	volume->full = !tracked && !volume->rescan;
 }
 
 static void point_describe(const struct boundary_volume *frozen, struct run_volume *volume)
@@ -116,7 +122,7 @@ static int decide_extents(const struct boundary_volume *frozen, struct run_volum
 	uint64_t marked;
 	int ret;
 
-	if (volume->full)
+	if (volume->full || volume->rescan)
 		ret = extent_list_append(&volume->extents, 0, blocks);
 	else
 		ret = bitmap_extents(&frozen->read_set,
@@ -131,12 +137,45 @@ static int decide_extents(const struct boundary_volume *frozen, struct run_volum
 	return 0;
 }
 
+/* The chain's part of the point; `head` without a number stands for none. */
+static int point_chain(const struct point *head, struct run_volume *volume,
+		       struct error *err)
+{
+	int ret = uuid_new(&volume->point.run);
+
+	if (!volume->full) {
+		volume->point.base = head->base;
+		volume->point.depth = head->depth + 1;
+	}
+	return ret ? error_set(err, ret, "no random numbers") : 0;
+}
+
+static int decide_with_head(struct host *host, struct tracker *tracker,
+			    const struct boundary_volume *frozen, enum backup_type type,
+			    const struct point *head, struct run_volume *volume,
+			    struct error *err)
+{
+	int ret;
+
+	volume_fingerprints_open(host->config, head, volume);
+	decide_kind(tracker, frozen, type, volume);
+	if (volume->full && type == BACKUP_INCREMENTAL)
+		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s; "
+				 "use --type auto", volume->config->name, volume->point.reason);
+	ret = volume_spot_check(host->config, frozen, volume, err);
+	if (ret)
+		return ret;
+	point_describe(frozen, volume);
+	ret = point_chain(head, volume, err);
+	return ret ? ret : volume_fingerprints_begin(volume, err);
+}
+
 int volume_decide(struct host *host, struct tracker *tracker,
 		  const struct boundary_volume *frozen, enum backup_type type,
 		  struct run_volume *volume, struct error *err)
 {
 	struct tracker_facts facts;
-	struct point head;
+	struct point head = { 0 };
 	int ret = tracker_facts(tracker, &facts, err);
 
 	if (ret)
@@ -144,24 +183,13 @@ int volume_decide(struct host *host, struct tracker *tracker,
 	volume->identity = facts.identity;
 	volume->recursion_misses = facts.recursion_misses;
 	ret = head_of_repository(host, &volume->state, err);
+	if (!ret && type != BACKUP_FULL && volume->state.head_point)
+		ret = head_check(host, volume, &head, err);
 	if (ret)
 		return ret;
-	decide_kind(tracker, frozen, type, volume);
-	if (volume->full && type == BACKUP_INCREMENTAL)
-		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s; "
-				 "use --type auto", volume->config->name, volume->point.reason);
-	point_describe(frozen, volume);
-	if (!volume->full) {
-		ret = head_check(host, volume, &head, err);
-		if (ret)
-			return ret;
-		volume->point.base = head.base;
-		volume->point.depth = head.depth + 1;
-		point_fini(&head);
-	}
-	ret = uuid_new(&volume->point.run);
-	if (ret)
-		return error_set(err, ret, "no random numbers");
-	ret = point_keys_new(&volume->point, host->map_key, &volume->keys, err);
+	ret = decide_with_head(host, tracker, frozen, type, &head, volume, err);
+	point_fini(&head);
+	if (!ret)
+		ret = point_keys_new(&volume->point, host->map_key, &volume->keys, err);
 	return ret ? ret : decide_extents(frozen, volume, err);
 }

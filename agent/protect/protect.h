@@ -86,8 +86,11 @@ struct backup_result {
 	struct point point;	/* filled when committed; free with point_fini */
 	bool committed;
 	enum point_kind kind;
+	bool rescan;		/* an incremental for which the whole volume was compared */
 	uint64_t will_read_bytes; /* marked, or the whole volume */
-	char reason[256];	/* why a full, or "" */
+	uint64_t unchanged_bytes; /* read, but as the last point has them: not stored */
+	uint64_t spot_mismatches; /* unmarked blocks that had changed: see below */
+	char reason[256];	/* why a full or a rescan, or "" */
 	struct backup_times times;
 	uint64_t requests;	/* to the store, by the whole run */
 };
@@ -96,7 +99,8 @@ struct backup_result {
  * Backs up `count` volumes (1 … VOLUME_GROUP_MAX) at one instant. `results` has
  * `count` items, zeroed by the caller. Points are committed after all volumes
  * were read; when a later commit fails the earlier points stand and the error is
- * EXIT_PARTIAL.
+ * EXIT_PARTIAL. -EBADMSG with EXIT_UNTRUSTWORTHY when all points were committed but
+ * a spot check found that the tracker had missed something before.
  */
 int protect_backup(struct host *host, const struct config_volume *const *volumes,
 		   size_t count, const struct backup_options *options,
@@ -115,6 +119,7 @@ struct volume_status {
 	struct volume_state state;
 	enum volume_trust trust;
 	char reason[256];		/* why untrusted */
+	struct fingerprints_facts fingerprints;
 	bool pending;			/* marks of an unfinished run are kept */
 	char problem[256];		/* why the device was not found */
 };

@@ -18,6 +18,10 @@ struct run_volume {
 	struct tracker_identity identity; /* just after the boundary */
 	uint64_t recursion_misses;
 	bool full;
+	bool rescan;			/* an incremental that compares all blocks */
+	struct fingerprints *fingerprints; /* NULL: none are kept */
+	bool compare;			/* … and they are the head's */
+	uint64_t spot_mismatches;	/* unmarked blocks that had changed */
 	struct point point;
 	struct point_keys keys;
 	struct extent_list extents;
@@ -51,6 +55,26 @@ uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
 int volume_decide(struct host *host, struct tracker *tracker,
 		  const struct boundary_volume *frozen, enum backup_type type,
 		  struct run_volume *volume, struct error *err);
+
+/*
+ * The volume's fingerprints (protect/fingerprints.c). Open: says in `compare` whether
+ * they are those of `head` (without a number: there is none). Begin: once it is known
+ * what the run will be. Seal: before the commit. Advance: after the state was saved.
+ * They may fail without failing a run, but for a rescan, which is made of them.
+ */
+void volume_fingerprints_open(const struct config *config, const struct point *head,
+			      struct run_volume *volume);
+int volume_fingerprints_begin(struct run_volume *volume, struct error *err);
+void volume_fingerprints_seal(struct run_volume *volume);
+void volume_fingerprints_advance(struct run_volume *volume);
+void volume_fingerprints_close(struct run_volume *volume);
+
+/*
+ * Compares some unmarked blocks of the snapshot with their fingerprints. One that
+ * differs makes the volume untrusted, durably, and the run a rescan.
+ */
+int volume_spot_check(const struct config *config, const struct boundary_volume *frozen,
+		      struct run_volume *volume, struct error *err);
 
 /* Commits one volume's point, then saves its state and drops its marks. */
 int volume_commit(struct host *host, const struct boundary_volume *frozen,

@@ -45,6 +45,12 @@ int protect_status(const struct config *config, const struct config_volume *volu
 	status->known = ret == 0;
 	if (ret && ret != -ENOENT)
 		return ret;
+	if (status->known) {
+		ret = fingerprints_look(config->agent.state, &status->state,
+					&status->fingerprints, err);
+		if (ret)
+			return ret;
+	}
 	status->pending = has_pending(config, volume->name);
 	status->trust = TRUST_UNTRUSTED;
 	status->device_found = !device_find(volume->device, status->state.dm_uuid,

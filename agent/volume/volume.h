@@ -221,6 +221,85 @@ int pending_load(const char *state_folder, const char *name,
 int pending_remove(const char *state_folder, const char *name,
 		   struct error *err);
 
+/* ---- fingerprints ------------------------------------------------------ */
+
+/*
+ * What the volume's blocks held at its head point: 64 keyed bits for every
+ * FINGERPRINT_BLOCK_BYTES, 0 for a block of zeros (docs/format.md "Fingerprints").
+ * They let a volume whose marks are not to be believed be compared with the last
+ * point, and drop blocks that were rewritten with what they held. 2 GiB of state
+ * folder per TiB, none for what is zero; while a full runs the same again.
+ *
+ *   open → settle → begin → known, note … → [commit, save the state] → advance
+ *
+ * The table is believed only while it can be proven to be the head point's; what
+ * a run finds goes to a journal, and into the table once the point stands. Killed
+ * anywhere, `settle` completes it or says no. Losing the table costs a full.
+ *
+ * The caller holds the volume's lock. `known` may be called by any thread while
+ * `note` is by one; all else by one alone.
+ */
+#define FINGERPRINT_BLOCK_BYTES 4096u
+
+struct fingerprints;
+
+struct fingerprints_facts {
+	bool current;			/* the table is the head point's */
+	uint64_t stored_bytes;		/* what it takes in the state folder */
+	uint64_t checked;		/* unmarked blocks compared, by all runs, */
+	uint64_t mismatches;		/* and those that had changed nevertheless */
+};
+
+/*
+ * Opens the table of a volume of `blocks` blocks; a missing, damaged or other
+ * volume's one is as good as none. 0 with a table that may be empty; errors are
+ * those of I/O and memory.
+ */
+int fingerprints_open(const char *state_folder, const char *name,
+		      const struct uuid *volume, uint64_t blocks,
+		      struct fingerprints **table, struct error *err);
+
+/*
+ * Whether the table is that of the point with this hash, made by run `run`; a
+ * sealed journal of that run is applied first. Everything else gives false.
+ */
+bool fingerprints_settle(struct fingerprints *table, const uint8_t head_hash[static 32],
+			 const struct uuid *run);
+
+/*
+ * Starts the journal of a run. `anew`: the table will hold what is noted and
+ * nothing else, under a new key; to be used unless `settle` said true.
+ */
+int fingerprints_begin(struct fingerprints *table, const struct uuid *run, bool anew,
+		       struct error *err);
+/* 32 bytes for the run's taggers. */
+const uint8_t *fingerprints_key(const struct fingerprints *table);
+/* A block's fingerprint, once tagged: 0 stands for zeros and for nothing else. */
+static inline uint64_t fingerprint_of_tag(uint64_t tag)
+{
+	return tag ? tag : 1;
+}
+/* The table's fingerprints of [first, first + count); -errno when they cannot be had. */
+int fingerprints_known(const struct fingerprints *table, uint64_t first, uint32_t count,
+		       uint64_t *tags);
+/* What the run found there. A failure is kept and told by `seal`. */
+void fingerprints_note(struct fingerprints *table, uint64_t first, uint32_t count,
+		       const uint64_t *tags);
+/* Unmarked blocks that were compared, to be remembered. */
+void fingerprints_count(struct fingerprints *table, uint64_t checked, uint64_t mismatches);
+/* Ends the journal, durably; before the point is committed. */
+int fingerprints_seal(struct fingerprints *table, struct error *err);
+/* The point stands and the state file says so: it has this hash. */
+int fingerprints_advance(struct fingerprints *table, const uint8_t head_hash[static 32],
+			 struct error *err);
+/* An unsealed journal goes. NULL is fine. */
+void fingerprints_close(struct fingerprints *table);
+/* Removes the table; none is fine. */
+int fingerprints_discard(const char *state_folder, const char *name, struct error *err);
+/* For looking only: nothing is applied. Missing: all zero. */
+int fingerprints_look(const char *state_folder, const struct volume_state *state,
+		      struct fingerprints_facts *facts, struct error *err);
+
 /*
  * Whether the tracker's present answer for this volume can be believed: every
  * identity, the ledger, flags and missed runs compared with `state`. Returns

@@ -3,6 +3,7 @@
 
 #include "agent/crypto/openssl.h"
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <pthread.h>
 
@@ -51,6 +52,49 @@ static void gcm_vectors(void **state)
 		EVP_CIPHER_CTX_free(seals);
 		EVP_CIPHER_CTX_free(unseals);
 	}
+}
+
+/* Against OpenSSL's own GMAC, and that every bit counts. */
+static void tags(void **state)
+{
+	EVP_MAC *mac = EVP_MAC_fetch(NULL, "GMAC", NULL);
+	uint8_t key[CRYPTO_KEY_SIZE], nonce[12] = { 0 }, data[4096], out[16];
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string("cipher", (char *)"AES-256-GCM", 0),
+		OSSL_PARAM_construct_octet_string("iv", nonce, sizeof(nonce)),
+		OSSL_PARAM_construct_end(),
+	};
+	struct tagger *tagger;
+	uint64_t tag, changed;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7 + i / 256);
+	memset(key, 0x3c, sizeof(key));
+	tagger = tagger_new(key);
+	assert_non_null(tagger);
+	for (size_t length = 0; length <= sizeof(data); length = length * 2 + 1) {
+		EVP_MAC_CTX *context = EVP_MAC_CTX_new(mac);
+		size_t n;
+
+		assert_int_equal(EVP_MAC_init(context, key, sizeof(key), params), 1);
+		assert_int_equal(EVP_MAC_update(context, data, length), 1);
+		assert_int_equal(EVP_MAC_final(context, out, &n, sizeof(out)), 1);
+		EVP_MAC_CTX_free(context);
+		assert_int_equal(tagger_tag(tagger, data, length, &tag), 0);
+		for (int i = 0; i < 8; i++)
+			assert_int_equal((uint8_t)(tag >> 8 * i), out[i]);
+	}
+	assert_int_equal(tagger_tag(tagger, data, sizeof(data), &tag), 0);
+	for (size_t bit = 0; bit < 8 * sizeof(data); bit++) {
+		data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		assert_int_equal(tagger_tag(tagger, data, sizeof(data), &changed), 0);
+		assert_true(tag != changed);
+		data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	assert_int_equal(tagger_tag(tagger, data, (1 << 20) + 1, &tag), -EINVAL);
+	tagger_free(tagger);
+	EVP_MAC_free(mac);
 }
 
 static void hkdf_vectors(void **state)
@@ -372,6 +416,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gcm_vectors),
+		cmocka_unit_test(tags),
 		cmocka_unit_test(hkdf_vectors),
 		cmocka_unit_test(x25519_vectors),
 		cmocka_unit_test(seal_golden),

@@ -1,0 +1,124 @@
+#include "agent/pipeline/compare.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct compare {
+	const struct fingerprints *table;
+	struct tagger *tagger;
+	bool drop;
+};
+
+/*
+ * Data differs from zero in its first bytes more often than not, so most blocks
+ * are settled by one comparison. A block that is shifted against itself and still
+ * equal consists of its first eight bytes: memcmp is the fastest vector loop here.
+ */
+bool block_is_zero(const uint8_t *block)
+{
+	uint64_t head;
+
+	memcpy(&head, block, sizeof(head));
+	return !head &&
+	       !memcmp(block, block + sizeof(head), BLOCK_BYTES - sizeof(head));
+}
+
+struct compare *compare_new(const struct fingerprints *table, bool drop)
+{
+	struct compare *compare = calloc(1, sizeof(*compare));
+
+	if (!compare)
+		return NULL;
+	compare->table = table;
+	compare->drop = drop;
+	compare->tagger = tagger_new(fingerprints_key(table));
+	if (compare->tagger)
+		return compare;
+	free(compare);
+	return NULL;
+}
+
+void compare_free(struct compare *compare)
+{
+	if (!compare)
+		return;
+	tagger_free(compare->tagger);
+	free(compare);
+}
+
+static int span_tag(struct compare *compare, struct slot *slot,
+		    const struct span *span)
+{
+	const uint8_t *data = buffer_data(slot->buffer);
+
+	for (uint32_t i = span->position; i < span->position + span->count; i++) {
+		const uint8_t *block = data + (size_t)i * BLOCK_BYTES;
+		uint64_t tag = 0;
+		int ret;
+
+		if (!block_is_zero(block)) {
+			ret = tagger_tag(compare->tagger, block, BLOCK_BYTES, &tag);
+			if (ret)
+				return ret;
+			tag = fingerprint_of_tag(tag);
+		}
+		slot->tags[i] = tag;
+	}
+	return 0;
+}
+
+/*
+ * Adds what of `span` differs from the table to the `count` spans so far. What the
+ * table cannot tell has changed.
+ */
+static uint32_t span_differing(const struct fingerprints *table, const struct slot *slot,
+			       const struct span *span, struct span *spans, uint32_t count)
+{
+	uint64_t known[MAP_FRAME_BLOCKS_MAX];
+	bool open = false;
+
+	if (fingerprints_known(table, span->first, span->count, known)) {
+		spans[count++] = *span;
+		return count;
+	}
+	for (uint32_t i = 0; i < span->count; i++) {
+		if (known[i] == slot->tags[span->position + i]) {
+			open = false;
+		} else if (open) {
+			spans[count - 1].count++;
+		} else {
+			spans[count++] = (struct span){ span->first + i, 1,
+							span->position + i };
+			open = true;
+		}
+	}
+	return count;
+}
+
+int compare_slot(struct compare *compare, struct slot *slot)
+{
+	struct plan_frame *plan = &slot->plan;
+	struct span spans[MAP_FRAME_BLOCKS_MAX];
+	uint32_t count = 0, before = 0, kept = 0;
+
+	slot->unchanged = 0;
+	for (uint32_t i = 0; i < plan->wanted_count; i++) {
+		int ret = span_tag(compare, slot, &plan->wanted[i]);
+
+		if (ret)
+			return ret;
+	}
+	if (!compare->drop)
+		return 0;
+	for (uint32_t i = 0; i < plan->wanted_count; i++) {
+		before += plan->wanted[i].count;
+		count = span_differing(compare->table, slot, &plan->wanted[i], spans, count);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		kept += spans[i].count;
+	memcpy(plan->wanted, spans, count * sizeof(*spans));
+	plan->wanted_count = count;
+	slot->unchanged = before - kept;
+	return 0;
+}
