@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -173,30 +174,51 @@ int journal_open(const struct fingerprints *table, int *fd, struct journal_heade
 	return 0;
 }
 
+/* A record is short, and there may be many: read through a buffer. */
+static FILE *journal_stream(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	FILE *file = copy < 0 ? NULL : fdopen(copy, "r");
+
+	if (copy >= 0 && !file)
+		close(copy);
+	if (file && fseek(file, sizeof(struct journal_header), SEEK_SET)) {
+		fclose(file);
+		return NULL;
+	}
+	return file;
+}
+
+static int stream_take(FILE *file, void *data, size_t length)
+{
+	if (fread(data, 1, length, file) == length)
+		return 0;
+	return ferror(file) ? -EIO : -ENODATA;
+}
+
 int journal_walk(int fd, int (*take)(void *context, uint64_t first, uint32_t count,
 				     const struct le64 *tags), void *context)
 {
+	CLEANUP_FCLOSE FILE *file = journal_stream(fd);
 	struct le64 tags[RECORD_TAGS_MAX];
 	struct journal_record record;
-	uint64_t at = sizeof(struct journal_header), records = 0;
 
-	for (;; records++) {
-		uint32_t count;
-		int ret = file_pread_all(fd, &record, sizeof(record), at);
+	if (!file)
+		return -errno;
+	for (uint64_t records = 0;; records++) {
+		int ret = stream_take(file, &record, sizeof(record));
+		uint32_t count = get_le32(record.count);
 
 		if (ret)
 			return ret;
-		count = get_le32(record.count);
 		if (!count)
 			return get_le64(record.first) == records ? 0 : -EBADMSG;
 		if (count > RECORD_TAGS_MAX)
 			return -EBADMSG;
-		at += sizeof(record);
-		ret = file_pread_all(fd, tags, count * sizeof(*tags), at);
+		ret = stream_take(file, tags, count * sizeof(*tags));
 		if (!ret)
 			ret = take(context, get_le64(record.first), count, tags);
 		if (ret)
 			return ret;
-		at += count * sizeof(*tags);
 	}
 }

@@ -228,7 +228,8 @@ static void test_not_current(void **context)
 /* A journal with any one bit wrong, or cut short, is not applied. */
 static void test_damage(void **context)
 {
-	char table[PATH_MAX], journal[PATH_MAX], saved[PATH_MAX], base[PATH_MAX];
+	char table[PATH_MAX], journal[PATH_MAX], saved[PATH_MAX], base[PATH_MAX], older[PATH_MAX];
+	struct uuid other = { { 9 } };
 	struct life life;
 	uint8_t hash[32] = { 1 };
 	size_t length;
@@ -238,7 +239,10 @@ static void test_damage(void **context)
 	paths(&life, table, journal);
 	snprintf(saved, sizeof(saved), "%s/saved", life.folder);
 	snprintf(base, sizeof(base), "%s/base", life.folder);
+	snprintf(older, sizeof(older), "%s/older", life.folder);
 	life_open(&life);
+	one_run(&life, COMMITTED);
+	copy(table, older);
 	one_run(&life, COMMITTED);
 	copy(table, base);
 	ASSERT_OK(fingerprints_begin(life.table, &life.run, false, &err));
@@ -261,7 +265,18 @@ static void test_damage(void **context)
 		assert_false(fingerprints_settle(life.table, hash, &life.run));
 		fingerprints_close(life.table);
 	}
-	/* Whole, it is. */
+	/* Nor is a whole one of another run, or onto another point's table. */
+	copy(saved, journal);
+	copy(base, table);
+	life_open(&life);
+	assert_false(fingerprints_settle(life.table, hash, &other));
+	fingerprints_close(life.table);
+	copy(saved, journal);
+	copy(older, table);
+	life_open(&life);
+	assert_false(fingerprints_settle(life.table, hash, &life.run));
+	fingerprints_close(life.table);
+	/* As it should be, it is. */
 	copy(saved, journal);
 	copy(base, table);
 	life_open(&life);
