@@ -11,6 +11,7 @@
 #   BUILD=DIR       output folder (default build)
 #   SANITIZER=address|undefined|thread|address,undefined
 #   COVERAGE=1      instrument for gcov
+#   FAULTS=1        with named fault points (agent/base/fault.h); for tests only
 #
 # One static library a room; a room links only against those below it.
 
@@ -35,6 +36,9 @@ endif
 ifneq ($(SANITIZER),)
 HARDENING += -fsanitize=$(SANITIZER) -fno-omit-frame-pointer -fno-sanitize-recover=all
 LINK_HARDENING += -fsanitize=$(SANITIZER)
+endif
+ifneq ($(FAULTS),)
+HARDENING += -DCLAWBACK_FAULTS
 endif
 ifneq ($(COVERAGE),)
 HARDENING += --coverage -fprofile-update=atomic

@@ -12,6 +12,7 @@
 #include "bpf/tracker_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -160,14 +161,18 @@ int tracker_rotate(struct tracker *tracker, uint32_t slot, struct error *err)
 		ret = slot_check(tracker, slot, err);
 	if (ret)
 		return ret;
-	ret = bitmap_map_create(tracker->slots[slot].blocks, &fresh);
+	ret = FAULT("rotate.create") ?: bitmap_map_create(tracker->slots[slot].blocks, &fresh);
 	if (!ret)
 		ret = retired_return(tracker, slot);
 	if (!ret)
 		ret = bitmap_map_open(tracker->bitmaps_fd, slot, &current, NULL);
+	if (!ret)
+		ret = FAULT("rotate.retire");
 	if (!ret && bpf_map_update_elem(tracker->retired_fd, &slot, &current,
 					BPF_ANY) < 0)		/* step 2 */
 		ret = -errno;
+	if (!ret)
+		ret = FAULT("rotate.replace");
 	/* Step 3; returns after every run that can hold the old one has ended. */
 	if (!ret && bpf_map_update_elem(tracker->bitmaps_fd, &slot, &fresh,
 					BPF_ANY) < 0)
@@ -221,7 +226,7 @@ int tracker_drop_retired(struct tracker *tracker, uint32_t slot,
 
 	if (ret)
 		return ret;
-	ret = bitmap_map_drop(tracker->retired_fd, slot);
+	ret = FAULT("rotate.drop") ?: bitmap_map_drop(tracker->retired_fd, slot);
 	return ret ? error_set(err, ret, "cannot drop the retired bitmap of slot "
 			       "%u: %s", slot, error_text(ret)) : 0;
 }

@@ -1,6 +1,7 @@
 #include "agent/base/file.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -151,9 +152,11 @@ static int file_publish(const char *path, const void *data, size_t length,
 	fd = mkostemp(temporary, O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	ret = file_write_all(fd, data, length);
+	ret = FAULT("file.write") ?: file_write_all(fd, data, length);
 	if (!ret && (fchmod(fd, mode) < 0 || fsync(fd) < 0))
 		ret = -errno;
+	if (!ret)
+		ret = FAULT("file.rename");
 	if (!ret && !replace)
 		ret = file_rename_new(temporary, path);
 	else if (!ret && rename(temporary, path) < 0)
@@ -162,7 +165,7 @@ static int file_publish(const char *path, const void *data, size_t length,
 		unlink(temporary);
 		return ret;
 	}
-	return file_sync_parent(path);
+	return FAULT("file.sync-folder") ?: file_sync_parent(path);
 }
 
 int file_replace(const char *path, const void *data, size_t length, mode_t mode)

@@ -1,5 +1,7 @@
 #include "agent/pipeline/worker.h"
 
+#include "agent/base/fault.h"
+
 #include "agent/pipeline/compare.h"
 
 #include <errno.h>
@@ -213,7 +215,8 @@ void *worker_run(void *context)
 
 	while (!ret && (slot = queue_take_work(queue))) {
 		if (slot->state == SLOT_READ) {
-			ret = worker_pack(worker, slot, &err);
+			ret = FAULT_ERR("pipeline.pack", &err) ?:
+			      worker_pack(worker, slot, &err);
 			if (!ret)
 				queue_put_packed(queue, slot);
 		} else {

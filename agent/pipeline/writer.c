@@ -1,6 +1,7 @@
 #include "agent/pipeline/writer.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -219,8 +220,10 @@ static int writer_frame(struct writer *writer, const struct slot *slot,
 			struct error *err)
 {
 	struct pipeline_result *result = writer->result;
-	int ret = 0;
+	int ret = FAULT_ERR("pipeline.write", err);
 
+	if (ret)
+		return ret;
 	if (slot->facts.blocks) {
 		if (result->segment_count &&
 		    slot->facts.segment == result->segment_count)

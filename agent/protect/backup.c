@@ -2,6 +2,7 @@
 #include "agent/protect/run.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 #include "agent/base/interrupt.h"
 #include "agent/base/log.h"
 
@@ -90,7 +91,7 @@ static int run_pending(struct run *run, struct run_volume *volume, struct error 
 
 static int run_prepare(struct run *run, struct error *err)
 {
-	int ret = tracker_open(true, &run->tracker, err);
+	int ret = FAULT_ERR("run.tracker", err) ?: tracker_open(true, &run->tracker, err);
 
 	for (size_t i = 0; !ret && i < run->count; i++) {
 		struct run_volume *volume = &run->volumes[i];
@@ -128,9 +129,12 @@ static int run_save_marks(void *context, const struct boundary_volume *frozen,
 static int run_boundary(struct run *run, struct error *err)
 {
 	struct boundary_options options = { .save = run_save_marks, .context = run };
-	int ret = boundary_open(run->tracker, run->frozen, run->count, &options,
+	int ret = FAULT_ERR("run.boundary", err) ?:
+		  boundary_open(run->tracker, run->frozen, run->count, &options,
 				&run->boundary, err);
 
+	if (!ret)
+		ret = FAULT_ERR("run.decide", err);
 	for (size_t i = 0; !ret && i < run->count; i++)
 		ret = volume_decide(run->host, run->tracker, &run->frozen[i],
 				    run->options->type, &run->volumes[i], err);
@@ -141,6 +145,7 @@ static int run_drop_snapshot(struct run *run, struct error *err)
 {
 	struct boundary *boundary = STEAL(run->boundary);
 
+	(void)FAULT("run.drop-snapshot");
 	return boundary ? boundary_close(boundary, err) : 0;
 }
 
@@ -201,7 +206,8 @@ static int run_read_done(void *context, struct error *err)
 	size_t i = run->reading;
 	int ret = 0;
 
-	if (run->options->image_digest)
+	ret = FAULT_ERR("run.read-done", err);
+	if (!ret && run->options->image_digest)
 		ret = image_digest(run->frozen[i].read_path, &run->volumes[i].point, err);
 	if (!ret)
 		ret = boundary_check(run->boundary, err);
@@ -255,7 +261,7 @@ static int run_read(struct run *run, size_t i, struct error *err)
 	point_segment_prefix(&volume->point, prefix);
 	run->reading = i;
 	run->reading_fd = fd;
-	ret = pipeline_run(&job, &volume->output, err);
+	ret = FAULT_ERR("run.read", err) ?: pipeline_run(&job, &volume->output, err);
 	cleanup_close(&run->reading_fd);
 	volume->has_output = !ret;
 	return ret;

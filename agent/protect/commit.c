@@ -1,6 +1,7 @@
 /* The end of a run: map, point, state, marks; in this order. */
 #include "agent/protect/run.h"
 
+#include "agent/base/fault.h"
 #include "agent/base/log.h"
 
 #include <errno.h>
@@ -94,18 +95,20 @@ int volume_commit(struct host *host, const struct boundary_volume *frozen,
 		ret = repo_volume_add(host->repo, &registered, err);
 	}
 	if (!ret)
-		ret = point_commit(host->repo, &volume->point, &output->map,
+		ret = FAULT_ERR("commit.point", err) ?:
+		      point_commit(host->repo, &volume->point, &output->map,
 				   output->inline_frames, output->inline_length,
 				   &volume->keys, host->signer, err);
 	if (ret)
 		return ret;
 	state_take_point(frozen, volume);
 	/* The point stands. If this fails, the next run finds it and goes on. */
-	ret = volume_state_save(folder, &volume->state, err);
+	ret = FAULT_ERR("commit.state", err) ?: volume_state_save(folder, &volume->state, err);
 	if (ret)
 		return ret;
 	volume_fingerprints_advance(volume);
-	return pending_remove(folder, volume->config->name, err);
+	return FAULT_ERR("commit.pending", err) ?:
+	       pending_remove(folder, volume->config->name, err);
 }
 
 int volume_adopt(struct host *host, struct run_volume *volume, struct error *err)

@@ -1,6 +1,7 @@
 /* Before a boundary: state, device, tracking. */
 #include "agent/protect/run.h"
 
+#include "agent/base/fault.h"
 #include "agent/base/log.h"
 
 #include <errno.h>
@@ -103,7 +104,8 @@ static int slot_attach(const struct config *config, struct tracker *tracker,
 						 config->agent.bitmap_limit_bytes);
 	memcpy(wanted.owner, volume->state.id.b, sizeof(wanted.owner));
 	drop_stale_slot(tracker, &volume->state, volume->device.device);
-	ret = tracker_attach(tracker, &wanted, &volume->slot, err);
+	ret = FAULT_ERR("attach.slot", err) ?:
+	      tracker_attach(tracker, &wanted, &volume->slot, err);
 	if (ret)
 		return ret;
 	volume->attached_now = true;

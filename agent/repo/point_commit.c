@@ -2,6 +2,7 @@
 #include "agent/repo/repo_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 #include "agent/repo/point_format.h"
 
 #include <errno.h>
@@ -128,7 +129,7 @@ int point_commit(struct repo *repo, struct point *point, const struct map *map,
 	if (!ret)
 		ret = map_seal(point, map, keys->map, &sealed, &sealed_length, err);
 	if (!ret)
-		ret = point_store_map(repo, point, sealed, sealed_length, err);
+		ret = FAULT_ERR("commit.map", err) ?: point_store_map(repo, point, sealed, sealed_length, err);
 	if (!ret) {
 		clock_gettime(CLOCK_REALTIME, &now);
 		point->committed_ns = (uint64_t)now.tv_sec * 1000000000u +

@@ -6,6 +6,7 @@
 #include "agent/store/file_store.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 #include "agent/base/file.h"
 #include "agent/base/interrupt.h"
 #include "agent/store/retry.h"
@@ -47,7 +48,7 @@ int file_draft_write(struct file_store *files, struct file_draft *draft,
 		slice = bandwidth_take(&files->base.bandwidth, slice);
 		if (interrupt_requested())
 			return -EINTR;
-		ret = file_write_all(draft->fd, at, slice);
+		ret = FAULT("store.write") ?: file_write_all(draft->fd, at, slice);
 		if (ret)
 			return ret;
 		atomic_fetch_add(&files->base.bytes_sent, slice);
@@ -75,13 +76,18 @@ static int draft_rename_absent(struct file_draft *draft)
 
 int file_draft_publish(struct file_draft *draft, bool absent)
 {
-	int ret = 0;
+	int ret = FAULT("store.sync");
 
+	if (ret)
+		return ret;
 	if (fsync(draft->fd) < 0)
 		return -errno;
 	/* Network file systems report a full disk only here. */
 	if (close(STEAL_FD(draft->fd)) < 0)
 		return -errno;
+	ret = FAULT("store.rename");
+	if (ret)
+		return ret;
 	if (absent) {
 		ret = draft_rename_absent(draft);
 	} else if (renameat(draft->folder_fd, draft->name, draft->folder_fd,
@@ -90,6 +96,8 @@ int file_draft_publish(struct file_draft *draft, bool absent)
 	} else {
 		draft->name[0] = '\0';
 	}
+	if (!ret)
+		ret = FAULT("store.sync-folder");
 	if (!ret && fsync(draft->folder_fd) < 0)
 		ret = -errno;
 	return ret;

@@ -14,12 +14,14 @@
  *   save, then drop `retired`                   a mark is always in one place
  */
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 #include "agent/volume/boundary_test.h"
 #include "agent/volume/dm.h"
 #include "agent/volume/guardian.h"
 #include "agent/volume/snapshot.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -33,6 +35,12 @@ struct boundary {
 
 void boundary_stage(const char *name)
 {
+#ifdef CLAWBACK_FAULTS
+	char point[160];
+
+	snprintf(point, sizeof(point), "boundary.%s", name);
+	(void)FAULT(point);		/* what has happened cannot fail any more */
+#endif
 	if (boundary_test_hooks && boundary_test_hooks->stage)
 		boundary_test_hooks->stage(name, boundary_test_hooks->context);
 }

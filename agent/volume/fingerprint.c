@@ -9,6 +9,7 @@
 #include "agent/volume/snapshot.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 #include "agent/base/file.h"
 
 #include <errno.h>
@@ -144,7 +145,7 @@ static int table_take(void *context, uint64_t first, uint32_t count,
 
 	if (first >= table->blocks || count > table->blocks - first)
 		return -EBADMSG;
-	return file_pwrite_all(table->fd, tags, count * sizeof(*tags),
+	return FAULT("table.record") ?: file_pwrite_all(table->fd, tags, count * sizeof(*tags),
 			       TABLE_TAGS_OFFSET + first * sizeof(*tags));
 }
 
@@ -193,7 +194,7 @@ static int table_apply(struct fingerprints *table, int fd,
 	if (get_le32(journal->flags) & JOURNAL_ANEW)
 		ret = table_empty(table, journal);
 	if (!ret)
-		ret = journal_walk(fd, table_take, table);
+		ret = FAULT("table.tags") ?: journal_walk(fd, table_take, table);
 	if (!ret && fdatasync(table->fd))
 		ret = -errno;
 	if (ret)
@@ -201,7 +202,7 @@ static int table_apply(struct fingerprints *table, int fd,
 	memcpy(header->head_hash, head_hash, sizeof(header->head_hash));
 	header->checked = le64_plus(header->checked, trailer->checked);
 	header->mismatches = le64_plus(header->mismatches, trailer->mismatches);
-	ret = header_write(table);
+	ret = FAULT("table.header") ?: header_write(table);
 	if (!ret && fdatasync(table->fd))
 		ret = -errno;
 	if (ret)

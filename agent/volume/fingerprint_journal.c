@@ -5,6 +5,7 @@
 #include "agent/volume/fingerprint_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fault.h"
 #include "agent/base/file.h"
 
 #include <errno.h>
@@ -23,7 +24,8 @@ static void journal_flush(struct journal *journal)
 
 	if (journal->error.code || !journal->used)
 		return;
-	ret = file_write_all(journal->fd, journal->buffer, journal->used);
+	ret = FAULT("journal.write") ?: file_write_all(journal->fd, journal->buffer,
+						       journal->used);
 	if (ret)
 		error_set(&journal->error, ret, "%s", error_text(ret));
 	else
@@ -95,7 +97,7 @@ int journal_end(struct fingerprints *table, struct error *err)
 	journal_put(journal, &trailer, offsetof(struct journal_trailer, digest));
 	journal_flush(journal);
 	digest_finish(STEAL(journal->digest), trailer.digest);
-	ret = journal->error.code;
+	ret = journal->error.code ?: FAULT("journal.seal");
 	if (!ret)
 		ret = file_write_all(journal->fd, trailer.digest, sizeof(trailer.digest));
 	if (!ret && fdatasync(journal->fd))

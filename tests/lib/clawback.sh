@@ -13,6 +13,7 @@
 #   backup NAME... [OPTION]...           with an image digest; sets nothing
 #   summary [VOLUME] FIELD               of the last backup: point.kind, read_ns …
 #   points NAME                          the numbers of its points
+#   assert_rescan REASON [VOLUME]        the last backup was one
 #   assert_restores VOLUME@POINT [TARGET]
 #   assert_refused CODE PATTERN COMMAND… it fails with CODE and says PATTERN
 clawback_program=$CLAWBACK_BUILD/clawback
@@ -127,6 +128,14 @@ points() { clawback points "$1" --json | jq -r '.points[].number' | tr '\n' ' ';
 
 # assert_kind KIND [VOLUME]: of the last backup's point.
 assert_kind() { assert_equal "$1" "$(summary ${2:+"$2"} point.kind)" "the kind of the point"; }
+
+# assert_rescan REASON [VOLUME]: the last backup compared the whole volume, for that reason.
+assert_rescan() {
+	assert_kind incremental ${2:+"$2"}
+	assert_equal true "$(summary ${2:+"$2"} rescan)" "rescan"
+	[[ $(summary ${2:+"$2"} point.reason) =~ $1 ]] ||
+		fail "its reason: $(summary ${2:+"$2"} point.reason)"
+}
 
 # A point restored is what its snapshot showed, by SHA-256 over the whole volume.
 # TARGET is a device or a file, by default a file that goes again.

@@ -20,13 +20,6 @@ defer losetup --detach "$disk"
 clawback_volume v "$disk" "spot_checks = 60000"
 table=$work/state/volumes/v/fingerprints
 
-rescan() { jq -r 'select(.message_type == "summary") | .rescan' "$work/backup.json"; }
-assert_rescan() {
-	assert_kind incremental
-	assert_equal true "$(rescan)" "rescan"
-	[[ $(summary point.reason) =~ $1 ]] || fail "its reason: $(summary point.reason)"
-}
-
 scattered=0
 # scatter PERCENT: random blocks of random data, in all that part of the volume; sets
 # changed to how many bytes. Some are only touched: one byte of the old content.
@@ -90,7 +83,7 @@ assert_equal "$changed" "$stored" "data bytes of the rescan"
 assert_equal $(((mib << 20) - stored)) "$(summary unchanged_bytes)" "unchanged bytes"
 assert_matches_volume v "$disk"
 clawback backup v --json >"$work/backup.json"
-assert_equal "incremental false" "$(summary point.kind) $(rescan)" "trusted again: kind and rescan"
+assert_equal "incremental false" "$(summary point.kind) $(summary rescan)" "trusted again: kind and rescan"
 [ "$(summary point.read_bytes)" -lt $((1 << 20)) ] || fail "it read $(summary point.read_bytes) bytes"
 
 echo "== --type incremental takes a rescan, --type full does not"
@@ -142,7 +135,7 @@ echo "== a change that passed the tracker by"
 head -c 256K /dev/urandom | dd of="$work/image" bs=4096 seek=$((mib * 100)) conv=notrunc,fsync status=none
 blockdev --flushbufs "$disk"
 backup v -o "volume v.spot_checks=0"
-assert_equal "incremental false" "$(summary point.kind) $(rescan)" "unnoticed without spot checks"
+assert_equal "incremental false" "$(summary point.kind) $(summary rescan)" "unnoticed without spot checks"
 code=0
 clawback backup v --json --image-digest >"$work/backup.json" 2>"$work/err" || code=$?
 cat "$work/err"
@@ -155,7 +148,7 @@ assert_matches_volume v "$disk"
 clawback status v | tee "$work/status"
 grep -q "SPOT CHECKS FOUND" "$work/status"
 backup v
-assert_equal "incremental false" "$(summary point.kind) $(rescan)" "well again"
+assert_equal "incremental false" "$(summary point.kind) $(summary rescan)" "well again"
 
 clawback verify v >/dev/null
 clawback_end
