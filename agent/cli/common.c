@@ -75,6 +75,13 @@ int cli_key_load(const struct cli_key *key, bool required,
 	if (!key->path)
 		return error_set_exit(err, EXIT_WRONG_KEY, -ENOKEY, "the data is sealed to a "
 				      "recovery key; give its private half with --recovery-key");
+	/* Nobody is asked for what a key does not need. */
+	if (options.source == PASSPHRASE_PROMPT) {
+		ret = recovery_private_load(key->path, NULL, recovery, err);
+		if (ret != -ENOKEY)
+			return ret;
+		*err = (struct error)ERROR_INIT;
+	}
 	options.what = "recovery key";
 	ret = passphrase_read(&options, &passphrase, err);
 	if (ret)
