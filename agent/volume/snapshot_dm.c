@@ -284,7 +284,7 @@ static int snapshot_status(struct snapshot *snapshot, unsigned *percent,
 		*percent = (unsigned)(used >= total ? 100 : used * 100 / total);
 		return 0;
 	}
-	error_set(err, -ENOSPC, "the snapshot of volume %s was lost: its COW store is full (device-mapper says '%s')",
+	error_set(err, -ENOSPC, "the snapshot of volume %s was lost: its COW store is full, or failed (device-mapper says '%s')",
 		  volume->name, status);
 	return error_hint(err, "make the COW store larger, or put it into a file or device; the volume itself is unharmed");
 }
