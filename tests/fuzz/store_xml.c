@@ -13,7 +13,8 @@ static void check_page(const void *data, size_t length)
 		FUZZ_CHECK(page.count <= S3_ENTRIES_MAX && page.count <= page.room);
 		for (size_t i = 0; i < page.count; i++)
 			FUZZ_CHECK(page.entry[i].key &&
-				   strlen(page.entry[i].key) < S3_XML_TEXT_MAX);
+				   strlen(page.entry[i].key) < S3_XML_TEXT_MAX &&
+				   page.uploads == !!page.entry[i].upload_id);
 	} else {
 		FUZZ_CHECK(!page.entry && !page.token && !page.count);
 	}
