@@ -3,6 +3,7 @@
 #   make [all]      the program, build/clawback
 #   make check      builds and runs the unit tests; checks headers and layers
 #   make tests      builds every test program, runs none
+#   make fuzz       fuzzes every decoder of bytes from outside: scripts/fuzz
 #   make coverage   unit and native lanes with coverage, report on stdout
 #   make install    DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 #   make clean
@@ -12,6 +13,7 @@
 #   SANITIZER=address|undefined|thread|address,undefined
 #   COVERAGE=1      instrument for gcov
 #   FAULTS=1        with named fault points (agent/base/fault.h); for tests only
+#   FUZZ=1          compile for libFuzzer, by clang; make fuzzers builds the harnesses
 #
 # One static library a room; a room links only against those below it.
 
@@ -22,12 +24,20 @@ CC ?= gcc
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 VERSION := 0.1.0
+ifneq ($(FUZZ),)
+CC := $(CLANG)
+CFLAGS ?= -O1 -g
+SANITIZER := fuzzer-no-link,address,undefined
+endif
 
 PACKAGES := libbpf devmapper liburing libzstd libcurl libcrypto jansson expat blkid \
 	ini_config
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -Wformat=2 -Wundef
+ifneq ($(FUZZ),)
+WARNINGS += -Wno-format-nonliteral	# clang's is stricter than gcc's
+endif
 HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection
 LINK_HARDENING := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 ifeq ($(SANITIZER)$(COVERAGE),)
@@ -74,7 +84,7 @@ all: $(BUILD)/clawback
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all check tests coverage install clean headers layers
+.PHONY: all check tests fuzz fuzzers coverage install clean headers layers
 
 # ---- the eBPF program and its skeleton ------------------------------------
 ARCH := $(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/')
@@ -137,6 +147,25 @@ tests: $(TEST_PROGRAMS)
 
 check: headers layers $(UNIT_PROGRAMS)
 	$(Q)for t in $(UNIT_PROGRAMS); do echo "== $$t"; $$t || exit 1; done
+
+# tests/fuzz/ROOM_*.c, in a build folder of their own: all is instrumented.
+FUZZ_SOURCES := $(wildcard tests/fuzz/*.c)
+
+define fuzz_rules
+$(BUILD)/$(basename $(1)): $(BUILD)/obj/$(basename $(1)).o $(call archives,$(call from_room,$(call test_room,$(1)),$(PRESENT)))
+	@mkdir -p $$(@D)
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(LINK_HARDENING) -fsanitize=fuzzer -o $$@ $$< \
+		-Wl,--start-group $(call archives,$(call from_room,$(call test_room,$(1)),$(PRESENT))) -Wl,--end-group \
+		$$(LIBS)
+endef
+$(if $(FUZZ),$(foreach f,$(FUZZ_SOURCES),$(eval $(call fuzz_rules,$(f)))))
+
+fuzzers: $(if $(FUZZ),$(patsubst %.c,$(BUILD)/%,$(FUZZ_SOURCES)))
+	$(if $(FUZZ),@:,$(error make fuzzers wants FUZZ=1 and a BUILD of its own; scripts/fuzz gives both))
+
+fuzz:
+	$(Q)scripts/fuzz
 
 # Every header compiles alone.
 HEADERS := $(wildcard agent/*/*.h blockmap/*.h bpf/*.h)

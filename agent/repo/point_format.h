@@ -59,6 +59,10 @@ char *point_manifest_text(const struct point *point);
 int point_manifest_parse(const char *text, size_t length, struct point *point,
 			 struct error *err);
 
+/* Whether `key`, of a listing of one volume, is that of a point: nothing else in
+ * "points/" and nothing in a folder of it is. */
+bool point_key_number(const char *key, uint64_t *number);
+
 /* Context that binds wraps, and the first part of a map's AAD. 40 bytes. */
 struct point_context {
 	uint8_t volume[16];

@@ -154,15 +154,11 @@ struct number_list { uint64_t *items; size_t count, room; };
 static int number_seen(void *context, const char *key, uint64_t bytes)
 {
 	struct number_list *list = context;
-	const char *text = strrchr(key, '/');
 	uint64_t number;
 
 	(void)bytes;
-	if (!text || strlen(text + 1) != 10 || strspn(text + 1, "0123456789") != 10)
+	if (!point_key_number(key, &number))
 		return 0;	/* not ours: an upload in progress, a stranger's file */
-	number = strtoull(text + 1, NULL, 10);
-	if (!number)
-		return 0;
 	if (list->count == list->room) {
 		size_t room = list->room ? 2 * list->room : 64;
 		uint64_t *items = reallocarray(list->items, room, sizeof(*items));

@@ -4,6 +4,8 @@
  */
 #include "agent/repo/verify_private.h"
 
+#include "agent/repo/point_format.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -157,15 +159,13 @@ static int known_listed(void *context, const char *key, uint64_t bytes)
 	struct verify *verify = context;
 	const char *name = strchr(key, '/');
 	struct verify_known *known;
-	bool point;
+	uint64_t number;
+	bool point = point_key_number(key, &number);
 
+	name = name ? strchr(name + 1, '/') : NULL;
 	if (!name)
 		return 0;
-	point = !strncmp(name, "/points/", 8);
-	name = strchr(name + 1, '/');
-	if (!name)
-		return 0;
-	known = verify_find(verify, strtoull(name + 1, NULL, 10));
+	known = verify_find(verify, point ? number : strtoull(name + 1, NULL, 10));
 	if (!known)
 		return 0;
 	verify->total_bytes += bytes;

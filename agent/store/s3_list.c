@@ -15,13 +15,13 @@ static int page_failed(struct s3_store *s3, int code, const char *why, struct er
 	return error_set(err, code, "could not list %s: %s", s3->base.url, why);
 }
 
-/* Asks for one page. */
-static int page_get(struct s3_store *s3, const char *key, const struct s3_query *query,
+/* Asks for one page; of uploads or of objects, as nobody wants the other kind. */
+static int page_get(struct s3_store *s3, bool uploads, const struct s3_query *query,
 		    size_t query_count, struct s3_page *page, struct error *err)
 {
 	CLEANUP(s3_sink_fini) struct s3_sink sink;
 	struct s3_request request = {
-		.what = "list", .method = "GET", .key = key, .query = query,
+		.what = "list", .method = "GET", .query = query,
 		.query_count = query_count, .sink = &sink,
 	};
 	struct s3_answer answer;
@@ -35,6 +35,8 @@ static int page_get(struct s3_store *s3, const char *key, const struct s3_query 
 	if (sink.overflow)
 		return page_failed(s3, -EPROTO, "the server's answer is too long", err);
 	ret = s3_xml_page(sink.data, sink.length, page);
+	if (!ret && page->uploads != uploads)
+		ret = -EPROTO;
 	if (ret)
 		return page_failed(s3, ret, "the server's answer is damaged, or no object store's",
 				   err);
@@ -89,7 +91,7 @@ static int listing_page(struct listing *listing, char **token)
 	query[count++] = (struct s3_query){ "encoding-type", "url" };
 	query[count++] = (struct s3_query){ "list-type", "2" };
 	query[count++] = (struct s3_query){ "prefix", listing->full_prefix };
-	ret = page_get(listing->s3, NULL, query, count, &page, listing->err);
+	ret = page_get(listing->s3, false, query, count, &page, listing->err);
 	for (size_t i = 0; i < page.count && !ret; i++)
 		ret = listing_entry(listing, &page.entry[i]);
 	if (ret)
@@ -199,7 +201,7 @@ static int uploads_page(struct s3_store *s3, const char *full_prefix,
 	if (markers->upload)
 		query[count++] = (struct s3_query){ "upload-id-marker", markers->upload };
 	query[count++] = (struct s3_query){ "uploads", "" };
-	ret = page_get(s3, NULL, query, count, &page, err);
+	ret = page_get(s3, true, query, count, &page, err);
 	if (!ret)
 		ret = uploads_clean(s3, &page, full_prefix, older_than, removed, err);
 	if (ret)

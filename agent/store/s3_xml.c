@@ -340,17 +340,20 @@ static const char *path_below(const char *path, const char *parent)
 	return path[length] == '/' ? path + length + 1 : path[length] ? NULL : path + length;
 }
 
+static bool root_lists_uploads(const struct walker *walker)
+{
+	return strcmp(walker->root, "ListMultipartUploadsResult") == 0;
+}
+
 static int page_element(struct walker *walker, const char *path, const char *text)
 {
 	struct s3_page *page = walker->context;
 	const char *below;
 
-	below = path_below(path, "Contents");
+	page->uploads = root_lists_uploads(walker);
+	below = path_below(path, page->uploads ? "Upload" : "Contents");
 	if (below)
-		return entry_element(page, below, text, false);
-	below = path_below(path, "Upload");
-	if (below)
-		return entry_element(page, below, text, true);
+		return entry_element(page, below, text, page->uploads);
 	if (strcmp(path, "IsTruncated") == 0)
 		page->truncated = strcmp(text, "true") == 0;
 	else if (strcmp(path, "NextContinuationToken") == 0)
@@ -375,8 +378,9 @@ int s3_xml_page(const void *data, size_t length, struct s3_page *page)
 	ret = walker_run(walker, data, length);
 	/* An <Error>, or some proxy's page, must not read as an empty listing. */
 	if (!ret && strcmp(walker->root, "ListBucketResult") != 0 &&
-	    strcmp(walker->root, "ListMultipartUploadsResult") != 0)
+	    !root_lists_uploads(walker))
 		ret = -EPROTO;
+	page->uploads = root_lists_uploads(walker);	/* an empty one, too */
 	if (ret)
 		s3_page_fini(page);
 	return ret;

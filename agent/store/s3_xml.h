@@ -36,6 +36,7 @@ struct s3_entry {
 struct s3_page {
 	struct s3_entry *entry;
 	size_t count, room;
+	bool uploads;		/* of uploads, and none of objects: every entry has an id */
 	bool truncated;
 	/* Where the next page starts: the token (objects) or the markers (uploads). */
 	char *token;

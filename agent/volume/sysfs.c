@@ -136,15 +136,17 @@ int sysfs_each(uint32_t device, const char *folder,
 	return ret;
 }
 
-/* Undoes \040 and the like in place. */
+/* Undoes \040 and the like in place: always three digits, never a NUL. */
 static void mounts_unescape(char *text)
 {
 	char *to = text;
 
 	for (char *at = text; *at; at++) {
-		unsigned value;
+		unsigned value = 0;
 
-		if (*at == '\\' && sscanf(at + 1, "%3o", &value) == 1) {
+		if (*at == '\\' && strspn(at + 1, "01234567") >= 3)
+			value = (at[1] - '0') * 64u + (at[2] - '0') * 8u + (at[3] - '0');
+		if (value && value <= UCHAR_MAX) {
 			*to++ = (char)value;
 			at += 3;
 		} else {
@@ -157,7 +159,7 @@ static void mounts_unescape(char *text)
 /* One line of mountinfo (proc(5)) taken apart in place. */
 static int mounts_parse(char *line, struct mount_entry *entry)
 {
-	char *fields[6], *save, *tail = strstr(line, " - "), *options;
+	char *fields[6], *save, *tail = strstr(line, " - "), *options, *source;
 
 	if (!tail)
 		return -EBADMSG;
@@ -172,12 +174,14 @@ static int mounts_parse(char *line, struct mount_entry *entry)
 		return -EBADMSG;
 	mounts_unescape(fields[4]);
 	entry->where = fields[4];
-	entry->type = strtok_r(tail + 3, " ", &save);
-	entry->source = strtok_r(NULL, " ", &save);
-	options = strtok_r(NULL, " \n", &save);
-	if (!entry->type || !entry->source || !options)
+	/* The source may be empty: two spaces then. */
+	tail += 3;
+	entry->type = strsep(&tail, " ");
+	entry->source = source = strsep(&tail, " ");
+	options = strsep(&tail, " \n");
+	if (!options || !*entry->type)
 		return -EBADMSG;
-	mounts_unescape((char *)entry->source);
+	mounts_unescape(source);
 	entry->writable = strncmp(options, "rw", 2) == 0 &&
 			  (options[2] == ',' || !options[2]);
 	return 0;

@@ -127,6 +127,22 @@ static inline void lab_object_write(const struct points_lab *lab, const char *ke
 	assert_int_equal(0, file_write_all(fd, data, length));
 }
 
+/* An object called `name` in a folder where the points are: no point, whatever its name. */
+static inline void lab_deeper_write(const struct points_lab *lab, const char *name,
+				    size_t length)
+{
+	CLEANUP_FREE char *data = calloc(1, length + 1);
+	char key[STORE_KEY_MAX], path[700];
+
+	assert_non_null(data);
+	point_key(&lab->volume, 1, key);
+	strcpy(strrchr(key, '/') + 1, "deeper");
+	lab_object_path(lab, key, path);
+	assert_true(!mkdir(path, 0700) || errno == EEXIST);
+	sprintf(key + strlen(key), "/%s", name);
+	lab_object_write(lab, key, data, length);
+}
+
 static inline void lab_object_remove(const struct points_lab *lab, const char *key)
 {
 	char path[700];

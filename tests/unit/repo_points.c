@@ -177,6 +177,7 @@ static void strangers_are_not_listed(void **state)
 		strcpy(strrchr(key, '/') + 1, names[i]);
 		lab_object_write(lab, key, "x", 1);
 	}
+	lab_deeper_write(lab, "0000000002", 1);
 	if (point_numbers(lab->repo, &lab->volume, &numbers, &count, &err))
 		fail_msg("%s", err.message);
 	assert_int_equal(count, 3);

@@ -404,6 +404,11 @@ static void left_overs(void **state)
 	point_segment_prefix(&dead, key);
 	strcat(key, "000000");
 	lab_object_write(lab, key, "rubbish", 7);
+	/* A copy beside a point: its size is not the point's. */
+	point_key(&lab->volume, 2, key);
+	strcat(key, ".copy");
+	lab_object_write(lab, key, "rubbish", 7);
+	lab_deeper_write(lab, "0000000003", 7);
 	assert_int_equal(0, verify(lab, 0, true, NULL, &talk, &result, &err));
 	talk_clear(&talk);
 	points_lab_free(lab);

@@ -254,6 +254,10 @@ static void odd_objects(void **state)
 }
 
 #define ENTRY(key) "<Contents><Key>" key "</Key><Size>1</Size></Contents>"
+#define UPLOADS(key) "<ListMultipartUploadsResult><Upload><Key>" key "</Key><UploadId>1" \
+	"</UploadId><Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>" \
+	"<IsTruncated>true</IsTruncated><NextKeyMarker>" key "</NextKeyMarker>" \
+	"</ListMultipartUploadsResult>"
 #define PAGE(entries, truncated) XML "<ListBucketResult>" entries "<IsTruncated>" truncated \
 	"</IsTruncated></ListBucketResult>"
 
@@ -268,6 +272,8 @@ static void odd_listings(void **state)
 		{ PAGE(ENTRY("p/e/a"), "false"), "not asked for" },
 		{ PAGE(ENTRY("d/a"), "false"), "not asked for" },
 		{ PAGE(ENTRY("p/d/a"), "true"), "but not where" },
+		{ XML UPLOADS("d/k"), "no object store's" },
+		{ XML "<ListMultipartUploadsResult/>", "no object store's" },
 		{ PAGE("", "true") , "but not where" },
 		{ PAGE("<NextContinuationToken>t</NextContinuationToken>", "true"), "but not where" },
 	};
@@ -342,9 +348,7 @@ static void odd_uploads(void **state)
 /* More unfinished uploads than a page lists; and a server that does not go on. */
 static void unfinished_uploads(void **state)
 {
-	static const char again[] = XML "<ListMultipartUploadsResult><Upload><Key>k</Key><UploadId>"
-		"1</UploadId><Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload><IsTruncated>"
-		"true</IsTruncated><NextKeyMarker>k</NextKeyMarker></ListMultipartUploadsResult>";
+	static const char again[] = XML UPLOADS("k");
 	struct store *store = open_with((struct store_options){ 0 }, "");
 	struct error err = ERROR_INIT;
 	char key[32];
@@ -365,6 +369,9 @@ static void unfinished_uploads(void **state)
 	fake_plan(fake, "GET", again);
 	suite_failed(store_clean(store, "", 0, &err), -EPROTO, &err);
 	assert_non_null(strstr(err.message, "does not go on"));
+	/* Objects, where uploads were asked for: they have no upload id. */
+	fake_plan(fake, "GET", PAGE(ENTRY("k"), "false"));
+	suite_failed(store_clean(store, "", 0, &err), -EPROTO, &err);
 	store_close(store);
 }
 

@@ -1,0 +1,53 @@
+/* What config.h promises of a configuration that was accepted. */
+#ifndef CLAWBACK_TESTS_FUZZ_CONFIG_CHECK_H
+#define CLAWBACK_TESTS_FUZZ_CONFIG_CHECK_H
+
+#include "agent/config/config.h"
+#include "tests/fuzz/fuzz.h"
+
+static inline void check_config_volume(const struct config *config, size_t i)
+{
+	const struct config_volume *volume = &config->volumes[i];
+
+	FUZZ_CHECK_TEXT(volume->name);
+	FUZZ_CHECK_TEXT(volume->device);
+	FUZZ_CHECK_TEXT(volume->group);
+	FUZZ_CHECK_TEXT(volume->cow.path);
+	FUZZ_CHECK(volume->name[0] && !strpbrk(volume->name, "/ \t\n"));
+	FUZZ_CHECK(volume->name[0] != '.' && volume->name[0] != '-');
+	FUZZ_CHECK(volume->device[0] == '/');
+	FUZZ_CHECK(!(volume->granularity_bytes & (volume->granularity_bytes - 1)));
+	FUZZ_CHECK(volume->cow.kind == COW_RAM ? !volume->cow.path[0] :
+						 volume->cow.path[0] == '/');
+	/* Found by its name: so no other has it. */
+	FUZZ_CHECK(config_volume(config, volume->name) == volume);
+}
+
+static inline void check_config(const struct config *config)
+{
+	FUZZ_CHECK_TEXT(config->repository.url);
+	FUZZ_CHECK_TEXT(config->repository.fingerprint);
+	FUZZ_CHECK_TEXT(config->repository.endpoint);
+	FUZZ_CHECK_TEXT(config->repository.region);
+	FUZZ_CHECK_TEXT(config->repository.credentials_file);
+	FUZZ_CHECK_TEXT(config->repository.credentials_profile);
+	FUZZ_CHECK_TEXT(config->repository.ca_file);
+	FUZZ_CHECK_TEXT(config->agent.state);
+	FUZZ_CHECK(config->repository.recipient_count <= CONFIG_RECIPIENTS_MAX);
+	for (size_t i = 0; i < config->repository.recipient_count; i++)
+		FUZZ_CHECK_TEXT(config->repository.recipients[i]);
+	/* 0: not given. */
+	FUZZ_CHECK(config->repository.connections <= 64);
+	FUZZ_CHECK(config->repository.retries <= 100);
+	FUZZ_CHECK(config->repository.timeout_seconds <= 3600);
+	FUZZ_CHECK(config->repository.part_bytes <= 1u << 30);
+	FUZZ_CHECK(config->agent.state[0] == '/');
+	FUZZ_CHECK(config->agent.workers <= 64 && config->agent.queue_depth <= 1024);
+	FUZZ_CHECK(config->agent.compression >= -7 && config->agent.compression <= 19);
+	FUZZ_CHECK(config->agent.segment_bytes <= UINT64_C(1) << 40);
+	FUZZ_CHECK(config->agent.bitmap_limit_bytes <= UINT64_C(1) << 34);
+	for (size_t i = 0; i < config->volume_count; i++)
+		check_config_volume(config, i);
+}
+
+#endif

@@ -1,0 +1,61 @@
+#!/bin/bash
+# Every decoder of outside bytes has a fuzzer with inputs kept for it, and stands
+# them and a few thousand changed ones. (scripts/fuzz goes on for longer.)
+#
+# timeout: 300
+# full-timeout: 1200
+. "$(dirname "$0")/../lib/guest.sh"
+
+bad=0
+wrong() { echo "FAILED: $*"; bad=1; }
+
+# A harness without inputs knows little of its format; inputs without a harness are
+# those of a decoder that is not fuzzed any more.
+scripts/fuzz --list | sort >"$work/harnesses"
+find tests/fuzz/corpus -type f -printf '%P\n' | sed 's|/.*||' | sort -u >"$work/corpora"
+diff "$work/harnesses" "$work/corpora" || wrong "harnesses (<) and folders of tests/fuzz/corpus (>)"
+
+# Where bytes from outside are decoded, and by which harness.
+cat >"$work/decoders" <<'END'
+blockmap/map_codec.c blockmap_map
+agent/config/config.c config_file
+agent/config/config_keys.c config_keys
+agent/crypto/key_file.c crypto_key_file
+agent/crypto/passphrase.c crypto_passphrase
+agent/crypto/text.c crypto_text
+agent/crypto/wrap.c crypto_wrap
+agent/pipeline/frame_decode.c pipeline_frame
+agent/pipeline/segment.c pipeline_segment
+agent/repo/map_seal.c repo_map
+agent/repo/point_load.c repo_point
+agent/repo/point_manifest.c repo_manifest
+agent/repo/repo.c repo_root
+agent/repo/repo_volume.c repo_volume
+agent/restore/plan.c restore_plan
+agent/store/credentials.c store_credentials
+agent/store/s3_endpoint.c store_url
+agent/store/s3_transfer.c store_answers
+agent/store/s3_xml.c store_xml
+agent/volume/pending.c volume_pending
+agent/volume/recover.c volume_helpers
+agent/volume/state.c volume_state
+agent/volume/sysfs.c volume_mounts
+END
+while read -r source harness; do
+	[ -e "$source" ] || wrong "$source is gone: where does $harness look now?"
+	[ -e "tests/fuzz/$harness.c" ] || wrong "$source has no fuzzer $harness"
+done <"$work/decoders"
+# A new user of a parser is a new decoder.
+grep -l -E 'json_loadb?\(|XML_Parse\(|PEM_read_|ZSTD_decompress|ini_config_parse\(' \
+	agent/*/*.c blockmap/*.c bpf/*.c | sort >"$work/parsers"
+cut -d ' ' -f 1 "$work/decoders" | sort | comm -23 "$work/parsers" - >"$work/unknown"
+[ ! -s "$work/unknown" ] || wrong "no fuzzer is named for: $(tr '\n' ' ' <"$work/unknown")"
+[ $bad = 0 ] || exit 1
+
+# The build folder is scripts/test's; what it has built already is not built again.
+if [ "$CLAWBACK_FULL" = 1 ]; then
+	set -- --seconds 20
+else
+	set -- --seconds 1 --runs 5000
+fi
+BUILD=$CLAWBACK_BUILD scripts/fuzz "$@"
