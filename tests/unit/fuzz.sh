@@ -36,6 +36,8 @@ agent/store/credentials.c store_credentials
 agent/store/s3_endpoint.c store_url
 agent/store/s3_transfer.c store_answers
 agent/store/s3_xml.c store_xml
+agent/volume/fingerprint.c volume_fingerprints
+agent/volume/fingerprint_journal.c volume_fingerprints
 agent/volume/pending.c volume_pending
 agent/volume/recover.c volume_helpers
 agent/volume/state.c volume_state
