@@ -53,6 +53,7 @@ static const struct key volume_keys[] = {
 	{ "cow_size", KEY_BYTES, FIELD(struct config_volume, cow.bytes), 1 << 20, 1ll << 44 },
 	{ "granularity", KEY_BYTES32, FIELD(struct config_volume, granularity_bytes), 4096, 64 << 20 },
 	{ "fingerprints", KEY_BOOL, FIELD(struct config_volume, fingerprints), 0, 0 },
+	{ "skip_unchanged", KEY_BOOL, FIELD(struct config_volume, skip_unchanged), 0, 0 },
 	{ "spot_checks", KEY_U32, FIELD(struct config_volume, spot_checks), 0, 1000000 },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
@@ -242,7 +243,7 @@ static struct config_volume *volume_named(struct config *config, const char *nam
 	volume = &volumes[config->volume_count++];
 	memset(volume, 0, sizeof(*volume));
 	strcpy(volume->name, name);
-	volume->fingerprints = true;
+	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
 	return volume;
 }

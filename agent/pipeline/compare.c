@@ -4,10 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define KNOWN_MAX 2048u
+
 struct compare {
 	const struct fingerprints *table;
 	struct tagger *tagger;
 	bool drop;
+
+	/* The table's fingerprints of a few neighbouring spans, in one read. */
+	uint64_t known_first;
+	uint32_t known_count;		/* 0: they cannot be had */
+	uint64_t known[KNOWN_MAX];
 };
 
 /*
@@ -72,16 +79,17 @@ static int span_tag(struct compare *compare, struct slot *slot,
  * Adds what of `span` differs from the table to the `count` spans so far. What the
  * table cannot tell has changed.
  */
-static uint32_t span_differing(const struct fingerprints *table, const struct slot *slot,
+static uint32_t span_differing(const struct compare *compare, const struct slot *slot,
 			       const struct span *span, struct span *spans, uint32_t count)
 {
-	uint64_t known[MAP_FRAME_BLOCKS_MAX];
+	const uint64_t *known;
 	bool open = false;
 
-	if (fingerprints_known(table, span->first, span->count, known)) {
+	if (!compare->known_count) {
 		spans[count++] = *span;
 		return count;
 	}
+	known = compare->known + (span->first - compare->known_first);
 	for (uint32_t i = 0; i < span->count; i++) {
 		if (known[i] == slot->tags[span->position + i]) {
 			open = false;
@@ -94,6 +102,30 @@ static uint32_t span_differing(const struct fingerprints *table, const struct sl
 		}
 	}
 	return count;
+}
+
+/* Of wanted span `i` and those after it that lie near. */
+static void know_from(struct compare *compare, const struct plan_frame *plan, uint32_t i)
+{
+	uint64_t first = plan->wanted[i].first, end = first;
+
+	for (; i < plan->wanted_count; i++) {
+		const struct span *span = &plan->wanted[i];
+
+		if (span->first + span->count - first > KNOWN_MAX)
+			break;
+		end = span->first + span->count;
+	}
+	compare->known_first = first;
+	compare->known_count = (uint32_t)(end - first);
+	if (fingerprints_known(compare->table, first, compare->known_count, compare->known))
+		compare->known_count = 0;
+}
+
+static bool knows(const struct compare *compare, const struct span *span)
+{
+	return span->first >= compare->known_first &&
+	       span->first + span->count <= compare->known_first + compare->known_count;
 }
 
 int compare_slot(struct compare *compare, struct slot *slot)
@@ -113,7 +145,9 @@ int compare_slot(struct compare *compare, struct slot *slot)
 		return 0;
 	for (uint32_t i = 0; i < plan->wanted_count; i++) {
 		before += plan->wanted[i].count;
-		count = span_differing(compare->table, slot, &plan->wanted[i], spans, count);
+		if (!knows(compare, &plan->wanted[i]))
+			know_from(compare, plan, i);
+		count = span_differing(compare, slot, &plan->wanted[i], spans, count);
 	}
 	for (uint32_t i = 0; i < count; i++)
 		kept += spans[i].count;

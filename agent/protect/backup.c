@@ -244,7 +244,8 @@ static int run_read(struct run *run, size_t i, struct error *err)
 		.store = run->host->store,
 		.segment_prefix = prefix,
 		.fingerprints = volume->fingerprints,
-		.compare = volume->compare,
+		.compare = volume->compare &&
+			   (volume->rescan || volume->config->skip_unchanged),
 		.options = {
 			.workers = config->agent.workers,
 			.level = config->agent.compression,

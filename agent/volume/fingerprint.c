@@ -138,15 +138,72 @@ int fingerprints_discard(const char *state_folder, const char *name, struct erro
 
 /* ---- applying a journal ------------------------------------------------ */
 
-static int table_take(void *context, uint64_t first, uint32_t count,
-		      const struct le64 *tags)
-{
-	struct fingerprints *table = context;
+/* Records are short and many; they go through a page of the table at a time. */
+#define PAGE_TAGS 512u
 
-	if (first >= table->blocks || count > table->blocks - first)
+struct table_page {
+	struct fingerprints *table;
+	bool loaded;
+	uint64_t first;			/* multiple of PAGE_TAGS */
+	struct le64 tags[PAGE_TAGS];
+};
+
+static size_t page_bytes(const struct table_page *page)
+{
+	uint64_t left = page->table->blocks - page->first;
+
+	return (left < PAGE_TAGS ? left : PAGE_TAGS) * sizeof(page->tags[0]);
+}
+
+static uint64_t page_offset(const struct table_page *page)
+{
+	return TABLE_TAGS_OFFSET + page->first * sizeof(page->tags[0]);
+}
+
+static int page_flush(struct table_page *page)
+{
+	if (!page->loaded)
+		return 0;
+	page->loaded = false;
+	return FAULT("table.page") ?: file_pwrite_all(page->table->fd, page->tags,
+						      page_bytes(page), page_offset(page));
+}
+
+static int page_turn(struct table_page *page, uint64_t block)
+{
+	int ret = 0;
+
+	if (page->loaded && block >= page->first && block - page->first < PAGE_TAGS)
+		return 0;
+	ret = page_flush(page);
+	if (ret)
+		return ret;
+	page->first = block / PAGE_TAGS * PAGE_TAGS;
+	ret = file_pread_all(page->table->fd, page->tags, page_bytes(page), page_offset(page));
+	page->loaded = !ret;
+	return ret;
+}
+
+static int page_take(void *context, uint64_t first, uint32_t count,
+		     const struct le64 *tags)
+{
+	struct table_page *page = context;
+
+	if (first >= page->table->blocks || count > page->table->blocks - first)
 		return -EBADMSG;
-	return FAULT("table.record") ?: file_pwrite_all(table->fd, tags, count * sizeof(*tags),
-			       TABLE_TAGS_OFFSET + first * sizeof(*tags));
+	while (count) {
+		int ret = page_turn(page, first);
+		uint32_t at = first % PAGE_TAGS;
+		uint32_t piece = count < PAGE_TAGS - at ? count : PAGE_TAGS - at;
+
+		if (ret)
+			return ret;
+		memcpy(page->tags + at, tags, piece * sizeof(*tags));
+		first += piece;
+		tags += piece;
+		count -= piece;
+	}
+	return 0;
 }
 
 /* An empty table: sparse, all zeros, its header still to come. */
@@ -189,12 +246,15 @@ static int table_apply(struct fingerprints *table, int fd,
 		       const struct journal_trailer *trailer, const uint8_t *head_hash)
 {
 	struct table_header *header = &table->header;
+	struct table_page page = { .table = table };
 	int ret = 0;
 
 	if (get_le32(journal->flags) & JOURNAL_ANEW)
 		ret = table_empty(table, journal);
 	if (!ret)
-		ret = FAULT("table.tags") ?: journal_walk(fd, table_take, table);
+		ret = FAULT("table.tags") ?: journal_walk(fd, page_take, &page);
+	if (!ret)
+		ret = page_flush(&page);
 	if (!ret && fdatasync(table->fd))
 		ret = -errno;
 	if (ret)

@@ -43,6 +43,7 @@ static const struct row {
 	{ "volume v", "cow_size", BYTES, IN_VOLUME(cow.bytes), 1 << 20, 1ll << 44 },
 	{ "volume v", "granularity", BYTES32, IN_VOLUME(granularity_bytes), 4096, 64 << 20 },
 	{ "volume v", "fingerprints", BOOL, IN_VOLUME(fingerprints), 0, 0 },
+	{ "volume v", "skip_unchanged", BOOL, IN_VOLUME(skip_unchanged), 0, 0 },
 	{ "volume v", "spot_checks", U32, IN_VOLUME(spot_checks), 0, 1000000 },
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -73,7 +74,7 @@ static void model_start(struct config *model, struct config_volume *volume,
 		return;
 	strcpy(volume->name, "v");
 	strcpy(volume->device, "/dev/v");
-	volume->fingerprints = true;
+	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
 	model->volumes = volume;
 	model->volume_count = 1;
