@@ -1,0 +1,36 @@
+#!/bin/bash
+# A clean reboot leaves volumes tracked, and nothing else does: systemd boots,
+# mounts, unmounts and shuts down; between the boots somebody else has the disks.
+#
+# quick-kernels: 6.12
+# guest: host
+# timeout: 400
+# full-timeout: 900
+. "$(dirname "$0")/../lib/guest.sh"
+
+truncate -s 3G "$work/root"
+mkfs.ext4 -q -F "$work/root"
+truncate -s 2G "$work/data"
+# Here, for an emulated CPU takes seconds to turn a passphrase into a key.
+(umask 077 && echo "a passphrase for tests only" >"$work/passphrase")
+"$CLAWBACK_BUILD/clawback" keygen --out "$work/recovery.pem" --passphrase-file "$work/passphrase" \
+	>/dev/null
+(umask 077 && openssl pkey -in "$work/recovery.pem" -out "$work/opened.pem" \
+	-passin "file:$work/passphrase")
+make -s BUILD="$CLAWBACK_BUILD" DESTDIR="$work/install" install
+cp "$work/recovery.pem.pub" "$work/install/etc/clawback/"
+cp "$work/passphrase" "$work/install/etc/clawback/"
+mv "$work/opened.pem" "$work/install/etc/clawback/recovery.pem"
+
+# boot STEP [OPTION]...: tests/lib/handover-guest.sh STEP in a guest with both disks.
+boot() {
+	local step=$1
+	shift
+	echo "==== boot: $step"
+	guest_run --memory 1536 --timeout 150 --root-disk "$work/root" --disk-file "$work/data" \
+		--env INSTALL="$work/install" "$@" -- bash tests/lib/handover-guest.sh "$step"
+}
+
+boot prepare
+boot first --systemd
+boot second --systemd
