@@ -4,8 +4,7 @@
 #
 # quick-kernels: 6.12
 # guest: host
-# timeout: 400
-# full-timeout: 900
+# timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 
 truncate -s 3G "$work/root"
@@ -26,11 +25,13 @@ mv "$work/opened.pem" "$work/install/etc/clawback/recovery.pem"
 boot() {
 	local step=$1
 	shift
-	echo "==== boot: $step"
-	guest_run --memory 1536 --timeout 150 --root-disk "$work/root" --disk-file "$work/data" \
+	echo "==== boot: $step, $SECONDS s"
+	guest_run --memory 1536 --timeout 300 --root-disk "$work/root" --disk-file "$work/data" \
 		--env INSTALL="$work/install" "$@" -- bash tests/lib/handover-guest.sh "$step"
 }
 
 boot prepare
-boot first --systemd
-boot second --systemd
+boot load --systemd
+assert_exit 99 boot tamper
+assert_exit 99 boot judge --systemd
+boot after_cut
