@@ -3,12 +3,13 @@
 # on the root disk (configuration, state, repository, units) and on the data disk.
 #
 # Volumes, by what becomes of them:
-#   files, data   ext4 and xfs, mounted, written to until the shutdown
+#   files, data   ext4 and xfs, mounted, written to until the shutdown; data is a
+#                 logical volume, which LVM activates at boot and takes away again
 #   alone       raw, left alone; its hand-over file is put back later
 #   mounted       ext4, mounted and unmounted by another system
 #   cut           xfs, mounted by another system whose power failed then
 #   raw           some KiB of what was written last are overwritten
-#   damaged       its hand-over file has a flipped bit
+#   damaged       its hand-over file has a changed byte, of no meaning
 #   grown, moved  the device gets larger; lies elsewhere, with the same contents
 #   early         written to in the new boot, the same bytes, before tracking began
 . "$(dirname "$0")/guest.sh"
@@ -23,7 +24,6 @@ state=/var/lib/clawback/volumes
 write_table() {
 	cat >/etc/lab-volumes <<-END
 		files 0 32
-		data 32 32
 		alone 64 16
 		mounted 80 16
 		cut 96 40
@@ -34,7 +34,8 @@ write_table() {
 		early 192 12
 	END
 }
-volumes() { cut -d ' ' -f 1 /etc/lab-volumes; }
+volumes() { cut -d ' ' -f 1 /etc/lab-volumes; echo data; }
+device_of() { [ "$1" = data ] && echo /dev/lab/data || echo "/dev/mapper/$1"; }
 
 # What an init script, LVM or cryptsetup does: the devices are there early. Not bash,
 # which takes an emulated CPU seconds to start.
@@ -46,7 +47,7 @@ write_devices() {
 				--table "0 $((size * 2048)) linear /dev/vdb $((start * 2048))"
 		done </etc/lab-volumes
 		[ ! -e /etc/lab-early ] || dd if=/etc/lab-early of=/dev/mapper/early bs=4k \
-			seek=2100 oflag=direct conv=notrunc status=none
+			seek=2000 oflag=direct conv=notrunc status=none
 	END
 	chmod 755 /etc/lab-devices
 }
@@ -81,7 +82,8 @@ write_units() {
 		done
 	END
 	chmod 755 /etc/lab-load
-	printf '/dev/mapper/%s /srv/%s %s defaults 0 0\n' files files ext4 data data xfs >/etc/fstab
+	printf '%s /srv/%s %s defaults 0 0\n' /dev/mapper/files files ext4 /dev/lab/data data xfs \
+		>/etc/fstab
 	mkdir -p /srv/files /srv/data /srv/other
 	systemctl enable --quiet lab-volumes.service clawback-handover.service
 }
@@ -116,10 +118,14 @@ prepare() {
 	write_units
 	/etc/lab-devices
 	mkfs.ext4 -q /dev/mapper/files
-	mkfs.ext4 -q /dev/mapper/mounted
+	# Without a journal, so that a mount leaves its trace in the superblock alone.
+	mkfs.ext4 -q -O ^has_journal /dev/mapper/mounted
 	# Small enough for this test only.
 	export TEST_DIR=1 TEST_DEV=1 QA_CHECK_FS=1
-	mkfs.xfs -q /dev/mapper/data
+	pvcreate -qq /dev/vdc
+	vgcreate -qq lab /dev/vdc
+	lvcreate -qq -n data -L 32M lab
+	mkfs.xfs -q /dev/lab/data
 	mkfs.xfs -q /dev/mapper/cut
 	for name in alone raw damaged grown moved early; do
 		fill "/dev/mapper/$name" 1 4
@@ -127,12 +133,12 @@ prepare() {
 	printf '[repository]\nurl = file:///srv/repository\nrecipient = %s\n' \
 		/etc/clawback/recovery.pem.pub >$clawback_config
 	for name in $(volumes); do
-		clawback_volume "$name" "/dev/mapper/$name"
+		clawback_volume "$name" "$(device_of "$name")"
 	done
 	clawback init >/dev/null
 	clawback backup --all
 	for name in files data cut; do
-		mount "/dev/mapper/$name" /srv/other
+		mount "$(device_of "$name")" /srv/other
 		fill_file /srv/other/first 4
 		umount /srv/other
 	done
@@ -188,7 +194,7 @@ tamper() {
 	dd if=/dev/mapper/moved of=/dev/vdb bs=1M seek=210 oflag=direct conv=notrunc status=none
 	dd if=/dev/mapper/early of=/etc/lab-early bs=4k skip=2000 count=1 status=none
 	sed -i 's/^grown .*/grown 164 16/; s/^moved .*/moved 210 12/' /etc/lab-volumes
-	printf '\x55' | dd of=$state/damaged/handover bs=1 seek=500 conv=notrunc status=none
+	printf '\x55' | dd of=$state/damaged/handover bs=1 seek=33 conv=notrunc status=none
 	cp $state/alone/handover /root/
 	sync
 	mount /dev/mapper/cut /srv/other
@@ -231,8 +237,12 @@ judge() {
 # After a power cut.
 after_cut() {
 	/etc/lab-devices
-	clawback attach --boot
+	echo "== one whose device does not come keeps nobody else"
+	assert_exit 3 clawback attach --boot --wait 1
+	vgchange -qq -ay lab
+	clawback attach data
 	status
+	assert_untrusted data "it was not tracked"
 	assert_untrusted files "it was not tracked"
 	assert_untrusted alone "does not belong to the state"
 	backup alone

@@ -9,7 +9,7 @@
 
 truncate -s 3G "$work/root"
 mkfs.ext4 -q -F "$work/root"
-truncate -s 2G "$work/data"
+truncate -s 256M "$work/data" "$work/lvm"
 # Here, for an emulated CPU takes seconds to turn a passphrase into a key.
 (umask 077 && echo "a passphrase for tests only" >"$work/passphrase")
 "$CLAWBACK_BUILD/clawback" keygen --out "$work/recovery.pem" --passphrase-file "$work/passphrase" \
@@ -21,13 +21,13 @@ cp "$work/recovery.pem.pub" "$work/install/etc/clawback/"
 cp "$work/passphrase" "$work/install/etc/clawback/"
 mv "$work/opened.pem" "$work/install/etc/clawback/recovery.pem"
 
-# boot STEP [OPTION]...: tests/lib/handover-guest.sh STEP in a guest with both disks.
+# boot STEP [OPTION]...: tests/lib/handover-guest.sh STEP in a guest with the disks.
 boot() {
 	local step=$1
 	shift
 	echo "==== boot: $step, $SECONDS s"
 	guest_run --memory 1536 --timeout 300 --root-disk "$work/root" --disk-file "$work/data" \
-		--env INSTALL="$work/install" "$@" -- bash tests/lib/handover-guest.sh "$step"
+		--disk-file "$work/lvm" --env INSTALL="$work/install" "$@" -- bash tests/lib/handover-guest.sh "$step"
 }
 
 boot prepare
