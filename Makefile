@@ -6,6 +6,7 @@
 #   make fuzz       fuzzes every decoder of bytes from outside: scripts/fuzz
 #   make coverage   unit and native lanes with coverage, report on stdout
 #   make install    DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
+#                   SYSTEMDUNITDIR=PREFIX/lib/systemd/system
 #   make clean
 #
 #   V=1             show commands
@@ -20,6 +21,7 @@
 BUILD ?= build
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
+SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
 CC ?= gcc
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
@@ -186,6 +188,9 @@ install: $(BUILD)/clawback
 	install -D -m 755 $(BUILD)/clawback $(DESTDIR)$(PREFIX)/sbin/clawback
 	install -D -m 644 docs/clawback.8 $(DESTDIR)$(PREFIX)/share/man/man8/clawback.8
 	install -D -m 644 docs/clawback.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/clawback.conf.5
+	install -d -m 755 $(DESTDIR)$(SYSTEMDUNITDIR)
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/clawback-handover.service \
+		>$(DESTDIR)$(SYSTEMDUNITDIR)/clawback-handover.service
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
 	install -d -m 700 $(DESTDIR)/var/lib/clawback
 

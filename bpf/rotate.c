@@ -219,6 +219,31 @@ int tracker_read_current(struct tracker *tracker, uint32_t slot,
 			   target, err);
 }
 
+int tracker_mark(struct tracker *tracker, uint32_t slot,
+		 const struct bitmap *marks, struct error *err)
+{
+	CLEANUP_MAPPING struct mapping mapping = { 0 };
+	int ret = slot_check(tracker, slot, err);
+
+	if (ret)
+		return ret;
+	if (marks->bits != tracker->slots[slot].blocks)
+		return error_set(err, -EINVAL, "cannot mark in slot %u: it has %llu "
+				 "bits, not %llu", slot,
+				 (unsigned long long)tracker->slots[slot].blocks,
+				 (unsigned long long)marks->bits);
+	ret = mapping_init(&mapping, tracker->bitmaps_fd, slot, marks->bits,
+			   PROT_READ | PROT_WRITE);
+	if (ret)
+		return error_set(err, ret, "cannot mark in the bitmap of slot %u: "
+				 "%s", slot, error_text(ret));
+	for (uint64_t i = 0; i < bitmap_words(marks->bits); i++)
+		if (marks->words[i])
+			__atomic_fetch_or(&mapping.words[i], marks->words[i],
+					  __ATOMIC_SEQ_CST);
+	return 0;
+}
+
 int tracker_drop_retired(struct tracker *tracker, uint32_t slot,
 			 struct error *err)
 {

@@ -167,6 +167,10 @@ int tracker_read_retired(struct tracker *tracker, uint32_t slot,
 int tracker_read_current(struct tracker *tracker, uint32_t slot,
 			 struct bitmap *target, struct error *err);
 
+/* ORs `marks` (bits as above) into the collecting bitmap: they are collected again. */
+int tracker_mark(struct tracker *tracker, uint32_t slot,
+		 const struct bitmap *marks, struct error *err);
+
 /* Drops the retired bitmap, once its marks are durable elsewhere. None is fine. */
 int tracker_drop_retired(struct tracker *tracker, uint32_t slot,
 			 struct error *err);

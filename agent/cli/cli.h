@@ -57,7 +57,7 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 
 /* The verbs, one file each. */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
-	verb_detach, verb_status, verb_backup, verb_points, verb_show, verb_restore,
+	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
 	verb_verify;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */

@@ -9,7 +9,8 @@
 #include <string.h>
 
 const struct cli_verb *const cli_verbs[] = {
-	&verb_doctor, &verb_keygen, &verb_init, &verb_attach, &verb_detach, &verb_status,
+	&verb_doctor, &verb_keygen, &verb_init, &verb_attach, &verb_detach,
+	&verb_handover, &verb_status,
 	&verb_backup, &verb_points, &verb_show, &verb_restore, &verb_verify, NULL,
 };
 

@@ -2,9 +2,11 @@
 #include "agent/protect/run.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/interrupt.h"
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 int protect_attach(const struct config *config, const struct config_volume *config_volume,
 		   struct attach_result *result, struct error *err)
@@ -25,12 +27,43 @@ int protect_attach(const struct config *config, const struct config_volume *conf
 		result->device = volume.device;
 		result->slot = volume.slot;
 		result->was_attached = !volume.attached_now;
+		result->handed_over = volume.handed_over;
+		result->trust = volume_judge(tracker, &volume.state, &volume.device, NULL,
+					     result->reason, sizeof(result->reason));
 		ret = tracker_slot(tracker, volume.slot, &slot, err);
 		result->granularity_bytes = slot.block_bytes;
 	}
 	tracker_close(tracker);
 	cleanup_close(&volume.lock_fd);
 	return ret;
+}
+
+int protect_attach_boot(const struct config *config, const struct config_volume *config_volume,
+			uint64_t deadline_ns, struct attach_result *result,
+			struct error *err)
+{
+	struct timespec nap = { 0, 100 * 1000000L };
+	struct volume_state state;
+	int ret;
+
+	if (!volume_is_known(config, config_volume->name))
+		return error_set(err, -ENOENT, "volume %s was never attached",
+				 config_volume->name);
+	ret = volume_state_load(config->agent.state, config_volume->name, &state, err);
+	while (!ret) {
+		struct error missing = ERROR_INIT;
+		struct device_facts device;
+
+		if (!device_find(config_volume->device, state.dm_uuid, &device, &missing) ||
+		    elapsed_ns() >= deadline_ns)
+			break;
+		nanosleep(&nap, NULL);
+		ret = interrupt_check(err);
+	}
+	if (!ret)
+		ret = protect_attach(config, config_volume, result, err);
+	/* That it was never attached is the only thing that is no trouble. */
+	return ret == -ENOENT ? (err->code = -ENODEV) : ret;
 }
 
 /* Untrusted first, durably; then the marks may go. */
@@ -40,6 +73,7 @@ static int detach_locked(const struct config *config, const struct config_volume
 	struct volume_state state;
 	struct device_facts device;
 	uint32_t slot;
+	bool found;
 	int ret = volume_state_load(config->agent.state, volume->name, &state, err);
 
 	if (ret == -ENOENT)
@@ -47,13 +81,18 @@ static int detach_locked(const struct config *config, const struct config_volume
 	if (ret)
 		return ret;
 	/* The device may be gone; its last number still names the slot. */
-	if (!device_find(volume->device, state.dm_uuid, &device, err))
+	found = !device_find(volume->device, state.dm_uuid, &device, err);
+	if (found)
 		state.device = device.device;
 	ret = tracker_find(tracker, state.device, &slot);
 	if (ret)
 		return error_set(err, ret, "volume %s is not attached", volume->name);
 	state_distrust(&state, "it was detached");
 	ret = volume_state_save(config->agent.state, &state, err);
+	if (!ret)
+		ret = handover_remove(config->agent.state, volume->name, err);
+	if (!ret && found)
+		ret = device_free(config->agent.state, volume->name, &device, err);
 	return ret ? ret : tracker_detach(tracker, slot, err);
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 uint64_t clock_ns(void)
 {
@@ -87,7 +88,10 @@ static void state_follow(struct volume_state *state, const struct device_facts *
 	state->bytes = device->bytes;
 }
 
-/* Forgets what a slot collected; only for a volume that is untrusted, durably. */
+/*
+ * A new slot. It has forgotten what an old one collected: the volume is untrusted,
+ * durably, unless the last boot handed it over.
+ */
 static int slot_attach(const struct config *config, struct tracker *tracker,
 		       struct run_volume *volume, struct error *err)
 {
@@ -104,12 +108,15 @@ static int slot_attach(const struct config *config, struct tracker *tracker,
 						 config->agent.bitmap_limit_bytes);
 	memcpy(wanted.owner, volume->state.id.b, sizeof(wanted.owner));
 	drop_stale_slot(tracker, &volume->state, volume->device.device);
-	ret = FAULT_ERR("attach.slot", err) ?:
-	      tracker_attach(tracker, &wanted, &volume->slot, err);
+	volume->granularity_bytes = wanted.block_bytes;
+	ret = FAULT_ERR("attach.slot", err);
+	if (!ret && volume->has_handover)
+		ret = volume_attach_handed_over(config, tracker, &wanted, volume, err);
+	else if (!ret)
+		ret = tracker_attach(tracker, &wanted, &volume->slot, err);
 	if (ret)
 		return ret;
 	volume->attached_now = true;
-	volume->granularity_bytes = wanted.block_bytes;
 	volume->state.granularity_bytes = wanted.block_bytes;
 	state_follow(&volume->state, &volume->device, volume->config);
 	return volume_state_save(config->agent.state, &volume->state, err);
@@ -164,11 +171,29 @@ static int slot_check(const struct config *config, struct tracker *tracker,
 	return ret;
 }
 
+bool volume_is_known(const struct config *config, const char *name)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.*s/volumes/%s/state.json", PATH_MAX - 128,
+		 config->agent.state, name);
+	return access(path, F_OK) == 0;
+}
+
+/* Not tracked until now, or not as it has to be. */
+static int slot_renew(const struct config *config, struct tracker *tracker,
+		      struct run_volume *volume, struct error *err)
+{
+	if (!volume->has_handover)
+		state_distrust(&volume->state, "it was not tracked");
+	return slot_attach(config, tracker, volume, err);
+}
+
 int volume_prepare(const struct config *config, struct tracker *tracker,
 		   struct run_volume *volume, struct error *err)
 {
 	struct volume_state *state = &volume->state;
-	bool fits = false;
+	bool fits = false, tracked;
 	int ret = volume_state_load(config->agent.state, volume->config->name, state, err);
 
 	if (ret == -ENOENT)
@@ -178,15 +203,15 @@ int volume_prepare(const struct config *config, struct tracker *tracker,
 	if (ret)
 		return error_prefix(err, "volume %s", volume->config->name);
 	ret = tracker_find(tracker, volume->device.device, &volume->slot);
-	if (!ret)
-		ret = slot_check(config, tracker, volume, &fits, err);
-	else if (ret == -ENOENT)
-		ret = 0;
+	tracked = ret == 0;
+	if (ret && ret != -ENOENT)
+		error_set(err, ret, "asking the tracker: %s", error_text(ret));
 	else
-		ret = error_set(err, ret, "asking the tracker: %s", error_text(ret));
-	if (!ret && !fits) {
-		state_distrust(state, "it was not tracked");
-		ret = slot_attach(config, tracker, volume, err);
-	}
+		ret = volume_take_handover(config, tracker, tracked, volume, err);
+	if (!ret && tracked)
+		ret = slot_check(config, tracker, volume, &fits, err);
+	if (!ret && !fits)
+		ret = slot_renew(config, tracker, volume, err);
+	handover_fini(&volume->handover);
 	return ret ? error_prefix(err, "volume %s", volume->config->name) : 0;
 }

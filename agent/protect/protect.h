@@ -59,6 +59,9 @@ struct attach_result {
 	uint32_t slot;
 	uint32_t granularity_bytes;
 	bool was_attached;
+	bool handed_over;		/* the last boot's marks were taken over */
+	enum volume_trust trust;
+	char reason[256];		/* why untrusted */
 };
 
 int protect_attach(const struct config *config, const struct config_volume *volume,
@@ -66,6 +69,25 @@ int protect_attach(const struct config *config, const struct config_volume *volu
 /* -ENOENT when it was not attached. The volume becomes untrusted. */
 int protect_detach(const struct config *config, const struct config_volume *volume,
 		   struct error *err);
+
+/*
+ * Before the first mount of a boot: as protect_attach, for a volume that has been
+ * attached before (-ENOENT else). Waits for its device to appear until `deadline_ns`
+ * of CLOCK_MONOTONIC.
+ */
+int protect_attach_boot(const struct config *config, const struct config_volume *volume,
+			uint64_t deadline_ns, struct attach_result *result,
+			struct error *err);
+
+/*
+ * Saves what is known of a volume for the next boot and holds its device still until
+ * then, or until it is attached again. -EBUSY while it is in use, -ESTALE when it is
+ * untrusted, -ENOENT when it is not attached; then nothing is saved.
+ */
+int protect_handover(const struct config *config, const struct config_volume *volume,
+		     struct error *err);
+
+uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
 
 /* ---- one run ----------------------------------------------------------- */
 

@@ -15,6 +15,9 @@ struct run_volume {
 	int lock_fd;
 	struct bitmap pending;		/* marks of a run that did not finish */
 	bool has_pending;
+	struct handover handover;	/* what the last boot left, until it is taken */
+	bool has_handover;
+	bool handed_over;		/* and was believed */
 	struct tracker_identity identity; /* just after the boundary */
 	uint64_t recursion_misses;
 	bool full;
@@ -45,8 +48,26 @@ void state_distrust(struct volume_state *state, const char *format, ...)
 int volume_prepare(const struct config *config, struct tracker *tracker,
 		   struct run_volume *volume, struct error *err);
 
+/* Is there a state file? Makes nothing. */
+bool volume_is_known(const struct config *config, const char *name);
+
+/*
+ * Takes what the last boot left out of the state folder, durably, and gives the
+ * device free for writing. What is not of use any more (`tracked`: there is a slot)
+ * is dropped.
+ */
+int volume_take_handover(const struct config *config, struct tracker *tracker, bool tracked,
+			 struct run_volume *volume, struct error *err);
+
+/*
+ * Begins tracking of a volume that has a hand-over: with its marks if it can be
+ * believed, else the state is distrusted. The state is not saved.
+ */
+int volume_attach_handed_over(const struct config *config, struct tracker *tracker,
+			      const struct tracker_volume *wanted, struct run_volume *volume,
+			      struct error *err);
+
 uint64_t clock_ns(void);		/* CLOCK_REALTIME */
-uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
 
 /*
  * After the boundary: a full or an incremental, and why; what to read; the point's

@@ -35,7 +35,7 @@ static void lock_holder(int fd, char *holder, size_t room)
 /* Nobody but the holder writes there: what has a temporary name was killed. */
 static void lock_sweep(const char *state_folder, const char *name)
 {
-	static const char *const files[] = { "state.json", "pending" };
+	static const char *const files[] = { "state.json", "pending", "handover", "held" };
 	char path[PATH_MAX];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {

@@ -299,3 +299,22 @@ int volume_state_load(const char *state_folder, const char *name,
 		memset(state, 0, sizeof(*state));
 	return ret;
 }
+
+int volume_state_digest(const char *state_folder, const char *name,
+			uint8_t digest[static 32], struct error *err)
+{
+	CLEANUP_FREE char *text = NULL;
+	char path[PATH_MAX];
+	size_t length;
+	int ret = state_path(state_folder, name, path, err);
+
+	if (ret)
+		return ret;
+	strcat(path, "/state.json");
+	ret = file_read(path, STATE_LIMIT_BYTES, &text, &length);
+	if (ret)
+		return error_set(err, ret, "cannot read the state file %s: %s", path,
+				 error_text(ret));
+	digest_of(text, length, digest);
+	return 0;
+}

@@ -221,6 +221,10 @@ int pending_load(const char *state_folder, const char *name,
 int pending_remove(const char *state_folder, const char *name,
 		   struct error *err);
 
+/* SHA-256 of the state file as it is now; -ENOENT when there is none. */
+int volume_state_digest(const char *state_folder, const char *name,
+			uint8_t digest[static 32], struct error *err);
+
 /* ---- fingerprints ------------------------------------------------------ */
 
 /*
@@ -311,5 +315,97 @@ enum volume_trust volume_judge(struct tracker *tracker,
 			       const struct device_facts *device,
 			       const struct tracker_ledger *ledger,
 			       char *reason, size_t room);
+
+/* ---- hand-over to the next boot ----------------------------------------- */
+
+/*
+ * A device held still (docs/tracking.md "Across a reboot"): claimed, so that nobody
+ * mounts it or stacks a device on it; read-only for everybody until the next boot
+ * or device_free; everything written is on the device. A note in the state folder
+ * remembers, for whoever comes after a killed run. -EBUSY names who uses it. On
+ * failure everything is as before. `fd` reads past the page cache; closing it gives
+ * up the claim, and leaves the device read-only.
+ */
+int device_hold(const char *state_folder, const char *name,
+		const struct device_facts *device, int *fd, struct error *err);
+
+/* -EBUSY when anybody else has the held device open, or a write is under way. */
+int device_hold_check(const struct device_facts *device, struct error *err);
+
+/* Writable again, if it was before and device_hold, in this boot, changed that. */
+int device_free(const char *state_folder, const char *name,
+		const struct device_facts *device, struct error *err);
+
+/*
+ * What a device's contents look like from outside, to notice that somebody wrote:
+ * SHA-256 of places that users of a device do not leave alone (witness.c).
+ */
+struct witness {
+	uint8_t edges[32];	/* first and last MiB, usual places of superblocks */
+	uint8_t journal[32];	/* where a known file system's log goes on */
+	uint8_t sample[32];	/* blocks drawn from the marks, and from everywhere */
+};
+
+/*
+ * `fd` is open with O_DIRECT on a device of `bytes`. The same seed and marks draw
+ * the same sample.
+ */
+int witness_read(int fd, uint64_t bytes, const struct bitmap *marks,
+		 uint32_t granularity_bytes, uint64_t seed,
+		 struct witness *witness, struct error *err);
+
+/*
+ * SHA-256 of a device's place: its device-mapper table without what may change from
+ * boot to boot (numbers of devices) and without keys; a partition's start.
+ */
+int device_place_digest(const struct device_facts *device,
+			uint8_t digest[static 32], struct error *err);
+
+/*
+ * What one boot leaves to the next, <state>/volumes/<name>/handover (docs/format.md
+ * "Hand-over file"). `marks` is owned: handover_fini.
+ */
+struct handover {
+	struct uuid volume;
+	char boot_id[37];		/* of the boot that saved it */
+	uint64_t time_ns;
+	uint64_t bytes;			/* the volume's size */
+	uint32_t granularity_bytes;
+	char dm_uuid[130];
+	uint8_t place[32];		/* device_place_digest */
+	uint8_t state[32];		/* volume_state_digest */
+	uint64_t seed;
+	struct witness witness;
+	struct bitmap marks;		/* all that was written since the last boundary */
+};
+
+void handover_fini(struct handover *handover);
+
+/* As the pending file's; a volume has at most one. -EBADMSG when it is damaged. */
+int handover_save(const char *state_folder, const char *name,
+		  const struct handover *handover, struct error *err);
+int handover_load(const char *state_folder, const char *name,
+		  struct handover *handover, struct error *err);
+int handover_remove(const char *state_folder, const char *name, struct error *err);
+
+/* What is found at the boot after. */
+struct handover_facts {
+	const struct handover *saved;
+	struct uuid volume;
+	uint8_t state[32];		/* before anything was changed in it */
+	const char *boot_id;
+	const struct device_facts *device;
+	uint32_t granularity_bytes;	/* as it is tracked from now on */
+	uint8_t place[32];
+	struct tracker_ledger ledger;	/* read after tracking began */
+	const struct witness *witness;	/* NULL: could not be compared */
+};
+
+/*
+ * Whether the saved marks are all that was written between the last boundary and
+ * the beginning of tracking in this boot. TRUST_UNTRUSTED with the first reason.
+ */
+enum volume_trust handover_judge(const struct handover_facts *facts, char *reason,
+				 size_t room);
 
 #endif

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # shellcheck shell=dash
 # Process 1 of the guest, in the initramfs: puts the host's root, read-only,
-# under an overlay that forgets, completes the mounts and goes there. All with
+# under an overlay that forgets (or lies on a disk), completes the mounts and goes there. All with
 # busybox: starting a program through virtiofs costs an emulated CPU 50 ms.
 # Started by scripts/vm, whose orders are in /vm (listed in guest-main.sh).
 PATH=/bin
@@ -21,8 +21,12 @@ for module in /modules/*; do
 done
 
 mount -t virtiofs -o ro hostroot /lower || give_up "no root through virtiofs"
-mount -t tmpfs -o "mode=755,size=$(cat /vm/overlay-size)" overlay /over
-mkdir /over/upper /over/work
+if [ -e /vm/root-disk ]; then
+	mount -t ext4 "$(cat /vm/root-disk)" /over || give_up "no ext4 on the root disk"
+else
+	mount -t tmpfs -o "mode=755,size=$(cat /vm/overlay-size)" overlay /over
+fi
+mkdir -p /over/upper /over/work
 mount -t overlay -o lowerdir=/lower,upperdir=/over/upper,workdir=/over/work overlay /root ||
 	give_up "no overlay"
 

@@ -8,8 +8,8 @@
 #
 # Orders, files written by scripts/vm: command (a shell script), init (plain,
 # udev or systemd), merge (present: stderr goes the way of stdout), and for
-# guest-init.sh overlay-size, modules (the host's folder for /lib/modules),
-# shares (lines of tag and path).
+# guest-init.sh overlay-size, root-disk (a device), modules (the host's folder for
+# /lib/modules), shares (lines of tag and path).
 orders=/run/clawback-vm
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export HOME=/root LANG=C.UTF-8 TERM=dumb
@@ -49,8 +49,12 @@ start_systemd() {
 	END
 	mkdir -p $units/clawback-vm.target.wants
 	ln -s ../clawback-vm.service $units/clawback-vm.target.wants/
-	# The overlay has no device, and the host's file systems are not here.
-	: >/etc/fstab
+	# The overlay has no device, and the host's file systems are not here. Who has
+	# a root disk writes a table of his own.
+	[ -e $orders/root-disk ] || : >/etc/fstab
+	# Debian empties /tmp at a boot; here it is the host's, with the tree perhaps.
+	mkdir -p /run/tmpfiles.d
+	echo 'd /tmp 1777 root root -' >/run/tmpfiles.d/tmp.conf
 	exec /lib/systemd/systemd --unit=clawback-vm.target --show-status=no </dev/null
 }
 

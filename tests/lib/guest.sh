@@ -231,3 +231,18 @@ guest_power_cut() {
 	echo b >/proc/sysrq-trigger
 	sleep 60
 }
+
+# guest_shut_down [CODE]: in a guest with systemd: ends it as a person would; for
+# scripts/vm it exits with CODE (default 0).
+guest_shut_down() {
+	local entry name
+	for entry in /sys/class/virtio-ports/*; do
+		name=$(cat "$entry/name")
+		case $name in
+		dmesg) dmesg >"/dev/${entry##*/}" ;;
+		status) echo "exit ${1:-0}" >"/dev/${entry##*/}" ;;
+		esac
+	done
+	systemctl --no-block poweroff
+	sleep 300
+}

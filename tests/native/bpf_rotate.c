@@ -296,6 +296,39 @@ static void retired_is_kept(void **state)
 	tracker_close(tracker);
 }
 
+/* Marks from elsewhere are collected like any other. */
+static void marked_by_hand(void **state)
+{
+	struct tracker *tracker = lab_tracker();
+	struct lab_loop loop = lab_loop_open(BYTES);
+	uint32_t slot = lab_attach(tracker, &loop, 4096);
+	char *buffer = lab_buffer(4096);
+	struct error err = ERROR_INIT;
+	struct bitmap marks, set;
+
+	(void)state;
+	assert_int_equal(bitmap_init(&marks, BLOCKS) | bitmap_init(&set, BLOCKS), 0);
+	bitmap_set(&marks, 0, 3);
+	bitmap_set(&marks, BLOCKS - 1, 1);
+	lab_write(loop.fd, buffer, 4096, 8 * 77);
+	assert_done(tracker_mark(tracker, slot, &marks, &err), &err);
+	assert_int_equal(lab_marks(tracker, slot).dirty_blocks, 5);
+	assert_done(tracker_rotate(tracker, slot, &err), &err);
+	assert_int_equal(read_set(tracker, slot, &set), 5);
+	assert_true(bitmap_test(&set, 2) && bitmap_test(&set, 77) &&
+		    bitmap_test(&set, BLOCKS - 1));
+	marks.bits--;
+	assert_refused(tracker_mark(tracker, slot, &marks, &err), -EINVAL, &err);
+	marks.bits++;
+	assert_done(tracker_detach(tracker, slot, &err), &err);
+	assert_refused(tracker_mark(tracker, slot, &marks, &err), -ENOENT, &err);
+	bitmap_fini(&marks);
+	bitmap_fini(&set);
+	free(buffer);
+	lab_loop_close(&loop);
+	tracker_close(tracker);
+}
+
 /* Dead after retired[s] = bitmaps[s], before the new bitmap was put in place. */
 static void died_between_steps(void **state)
 {
@@ -378,6 +411,7 @@ static int tests(void)
 		cmocka_unit_test(rotate_under_writers),
 		cmocka_unit_test(two_at_once),
 		cmocka_unit_test(retired_is_kept),
+		cmocka_unit_test(marked_by_hand),
 		cmocka_unit_test(died_between_steps),
 		cmocka_unit_test(killed_anywhere),
 	};
