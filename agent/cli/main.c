@@ -3,7 +3,9 @@
 
 #include "agent/base/interrupt.h"
 #include "agent/base/log.h"
+#include "agent/base/stack.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +92,10 @@ int main(int argc, char **argv)
 	const char *name = argc > 1 ? argv[1] : "";
 	int ret;
 
+	if (stack_claim()) {
+		error_set(&err, -ENOMEM, "starting: out of memory");
+		return print_error(&err, false);
+	}
 	if (crypto_harden_process(&err))
 		return print_error(&err, false);
 	interrupt_install();

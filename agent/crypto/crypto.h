@@ -221,7 +221,7 @@ void signing_public(const struct signing_private *private,
 int sign_data(const struct signing_private *private, const char *label,
 	      const void *data, size_t length,
 	      uint8_t out[static CRYPTO_SIGNATURE_SIZE], struct error *err);
-/* -EBADMSG when it does not verify. */
+/* -EBADMSG when it does not verify; -ENOMEM when that could not be found out. */
 int sign_verify(const struct signing_public *public, const char *label,
 		const void *data, size_t length,
 		const uint8_t signature[static CRYPTO_SIGNATURE_SIZE]);

@@ -59,6 +59,16 @@ int openssl_error(struct error *err, const char *what)
 	return openssl_forget(err->code);
 }
 
+int openssl_verdict(int code)
+{
+	bool no_memory = errno == ENOMEM;
+	unsigned long entry;
+
+	while ((entry = ERR_get_error()))
+		no_memory |= ERR_GET_REASON(entry) == ERR_R_MALLOC_FAILURE;
+	return no_memory ? -ENOMEM : code;
+}
+
 int openssl_forget(int ret)
 {
 	ERR_clear_error();

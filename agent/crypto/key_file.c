@@ -34,6 +34,13 @@ static int key_file_open(const char *path, const struct key_kind *kind,
 	return STEAL_FD(fd);
 }
 
+static int key_file_no_memory(const struct key_file *file, struct error *err)
+{
+	error_set(err, -ENOMEM, "reading the %s %s: out of memory", file->kind->what,
+		  file->path);
+	return openssl_forget(err->code);
+}
+
 int key_file_read(const char *path, const struct key_kind *kind,
 		  struct key_file *file, struct error *err)
 {
@@ -56,6 +63,7 @@ int key_file_read(const char *path, const struct key_kind *kind,
 	if (ret)
 		return error_set(err, ret, "cannot read the %s %s: %s", kind->what,
 				 path, error_text(ret));
+	errno = 0;
 	bio = BIO_new_mem_buf(file->text, (int)file->text_length);
 	/* SECURE: its line buffer is wiped too. */
 	ret = bio ? PEM_read_bio_ex(bio, &file->label, &header, &file->data, &length,
@@ -64,6 +72,8 @@ int key_file_read(const char *path, const struct key_kind *kind,
 	file->data_length = ret == 1 ? (size_t)length : 0;
 	if (ret == 1)
 		return 0;
+	if (!bio || openssl_verdict(0))
+		return key_file_no_memory(file, err);
 	error_set_exit(err, EXIT_WRONG_KEY, -EKEYREJECTED,
 		       "%s holds no %s: it is not a PEM file, or damaged", path,
 		       kind->what);
@@ -99,6 +109,8 @@ static int key_file_mislabelled(const struct key_file *file, const char *half,
 
 static int key_file_damaged(const struct key_file *file, struct error *err)
 {
+	if (openssl_verdict(0))
+		return key_file_no_memory(file, err);
 	error_set_exit(err, EXIT_WRONG_KEY, -EKEYREJECTED,
 		       "cannot read the %s %s: the file is damaged, or of a kind that "
 		       "OpenSSL does not know", file->kind->what, file->path);
@@ -110,9 +122,10 @@ static int key_file_decrypt(const struct key_file *file,
 			    PKCS8_PRIV_KEY_INFO **plain, struct error *err)
 {
 	const uint8_t *at = file->data;
-	CLEANUP_PKCS8_SEALED X509_SIG *sealed =
-		d2i_X509_SIG(NULL, &at, (long)file->data_length);
+	CLEANUP_PKCS8_SEALED X509_SIG *sealed = NULL;
 
+	errno = 0;
+	sealed = d2i_X509_SIG(NULL, &at, (long)file->data_length);
 	if (!sealed)
 		return key_file_damaged(file, err);
 	if (!passphrase)
@@ -122,6 +135,8 @@ static int key_file_decrypt(const struct key_file *file,
 	*plain = PKCS8_decrypt(sealed, passphrase->text, (int)passphrase->length);
 	if (*plain)
 		return 0;
+	if (openssl_verdict(0))
+		return key_file_no_memory(file, err);
 	error_set_exit(err, EXIT_WRONG_KEY, -EKEYREJECTED,
 		       "cannot open the %s %s: wrong passphrase (or the file is "
 		       "damaged)", file->kind->what, file->path);
@@ -139,6 +154,7 @@ static int key_file_plain(const struct key_file *file,
 				 "on it, and consider it known to others",
 				 file->kind->what, file->path,
 				 (unsigned int)file->mode & 07777);
+	errno = 0;
 	*plain = d2i_PKCS8_PRIV_KEY_INFO(NULL, &at, (long)file->data_length);
 	return *plain ? 0 : key_file_damaged(file, err);
 }

@@ -48,6 +48,12 @@ OPENSSL_CLEANUP(pkcs8_sealed, X509_SIG, X509_SIG_free)
  */
 int openssl_error(struct error *err, const char *what);
 
+/*
+ * What it means that OpenSSL said no since errno was set to 0: `code`, or -ENOMEM,
+ * which must not be taken for a forgery or a wrong key. Empties the queue.
+ */
+int openssl_verdict(int code);
+
 /* Empties the error queue; returns `ret`, so that it can end a function. */
 int openssl_forget(int ret);
 

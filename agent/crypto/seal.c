@@ -80,6 +80,7 @@ int gcm_unseal(EVP_CIPHER_CTX *context, const uint8_t nonce[static GCM_NONCE_SIZ
 	if (!gcm_lengths_fit(aad_length, length))
 		return -EINVAL;
 	memcpy(tag, sealed + length, sizeof(tag));
+	errno = 0;
 	if (gcm_run(context, nonce, aad, aad_length, sealed, length, out) &&
 	    EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, sizeof(tag),
 				tag) == 1 &&
@@ -88,7 +89,7 @@ int gcm_unseal(EVP_CIPHER_CTX *context, const uint8_t nonce[static GCM_NONCE_SIZ
 	/* GCM deciphers before it knows whether it should have. */
 	if (length)
 		crypto_wipe(out, length);
-	return openssl_forget(-EBADMSG);
+	return openssl_verdict(-EBADMSG);
 }
 
 struct sealer *sealer_new(const uint8_t key[static CRYPTO_KEY_SIZE])

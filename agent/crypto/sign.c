@@ -129,10 +129,13 @@ int sign_verify(const struct signing_public *public, const char *label,
 	uint8_t message[SIGN_LABEL_LIMIT + CRYPTO_DIGEST_SIZE];
 	size_t size = sign_message(label, data, length, message);
 
-	if (size && context && key &&
-	    EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) == 1 &&
+	/* A label that is too long is a mistake of ours, not of the data. */
+	if (!context || !key || !size)
+		return openssl_forget(strlen(label) < SIGN_LABEL_LIMIT ? -ENOMEM : -EBADMSG);
+	errno = 0;
+	if (EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) == 1 &&
 	    EVP_DigestVerify(context, signature, CRYPTO_SIGNATURE_SIZE, message,
 			     size) == 1)
 		return openssl_forget(0);
-	return openssl_forget(-EBADMSG);
+	return openssl_verdict(-EBADMSG);
 }

@@ -3,6 +3,22 @@
 #include <errno.h>
 #include <string.h>
 
+int json_read(const char *text, size_t length, json_t **object)
+{
+	json_error_t why;
+
+	errno = 0;
+	*object = json_loadb(text, length, JSON_REJECT_DUPLICATES, &why);
+	if (json_is_object(*object))
+		return 0;
+	/* jansson does not say so in every place where it runs out. */
+	if (!*object && (errno == ENOMEM || json_error_code(&why) == json_error_out_of_memory))
+		return -ENOMEM;
+	json_decref(*object);
+	*object = NULL;
+	return -EBADMSG;
+}
+
 int json_take_text(const json_t *object, const char *key, char *text, size_t room)
 {
 	const json_t *value = json_object_get(object, key);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #define MAP_LEVEL 3
 
@@ -95,14 +96,19 @@ int map_unseal(const struct point *point, const uint8_t *sealed, size_t length,
 	packed = malloc(packed_length + 1);
 	if (!packed || !sealer)
 		return error_set(err, -ENOMEM, "opening a map: out of memory");
-	if (unseal(sealer, SEAL_MAP, 0, &aad, sizeof(aad), sealed + sizeof(aad.header),
-		   length - sizeof(aad.header), packed))
+	ret = unseal(sealer, SEAL_MAP, 0, &aad, sizeof(aad), sealed + sizeof(aad.header),
+		     length - sizeof(aad.header), packed);
+	if (ret == -ENOMEM)
+		return error_set(err, ret, "opening a map: out of memory");
+	if (ret)
 		return map_damaged(point, "is not what was sealed", err);
 	/* Authenticated from here on: lengths are the writer's. */
 	plain = malloc(plain_length + 1);
 	if (!plain)
 		return error_set(err, -ENOMEM, "opening a map: out of memory");
 	n = ZSTD_decompress(plain, plain_length, packed, packed_length);
+	if (ZSTD_isError(n) && ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+		return error_set(err, -ENOMEM, "opening a map: out of memory");
 	if (ZSTD_isError(n) || n != plain_length)
 		return map_damaged(point, "does not decompress", err);
 	ret = map_decode(plain, plain_length, map);

@@ -81,6 +81,11 @@ int map_unseal(const struct point *point, const uint8_t *sealed, size_t length,
 	       struct error *err);
 
 /* JSON helpers shared by manifest, repository and volume objects. */
+/*
+ * The object in `text`: -EBADMSG for what is none, and -ENOMEM, which must not be
+ * taken for damage. json_decref it.
+ */
+int json_read(const char *text, size_t length, json_t **object);
 int json_take_text(const json_t *object, const char *key, char *text, size_t room);
 int json_take_u64(const json_t *object, const char *key, uint64_t *value);
 int json_take_hex(const json_t *object, const char *key, uint8_t *data, size_t length);

@@ -89,8 +89,13 @@ static int signature_check(const struct point_name *name, const uint8_t *head,
 	size_t signed_length = head_length - CRYPTO_SIGNATURE_SIZE;
 
 	for (size_t i = 0; i < facts->signer_count; i++) {
-		if (sign_verify(&facts->signers[i], POINT_SIGN_LABEL, head, signed_length,
-				head + signed_length))
+		int ret = sign_verify(&facts->signers[i], POINT_SIGN_LABEL, head, signed_length,
+				      head + signed_length);
+
+		if (ret == -ENOMEM)
+			return error_set(err, ret, "checking the signature of %s: out of memory",
+					 name->key);
+		if (ret)
 			continue;
 		*signer = facts->signers[i];
 		return 0;

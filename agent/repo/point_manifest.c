@@ -307,11 +307,11 @@ static int contents_parse(const json_t *o, struct point *point)
 int point_manifest_parse(const char *text, size_t length, struct point *point,
 			 struct error *err)
 {
-	json_t *object = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
-	int ret = -EBADMSG;
+	json_t *object;
+	int ret = json_read(text, length, &object);
 
 	memset(point, 0, sizeof(*point));
-	if (json_is_object(object))
+	if (!ret)
 		ret = identity_parse(object, point);
 	if (!ret)
 		ret = moment_parse(object, point);

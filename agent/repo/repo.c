@@ -98,9 +98,12 @@ static int repo_parse(const char *text, size_t length, struct repo_facts *facts,
 {
 	char format[32], id[UUID_TEXT_SIZE];
 	uint64_t version;
-	json_t *object = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
-	int ret = -EBADMSG;
+	json_t *object;
+	int ret = json_read(text, length, &object);
 
+	if (ret == -ENOMEM)
+		return error_set(err, ret, "reading its %s: out of memory", REPO_KEY);
+	ret = -EBADMSG;
 	if (!object || json_take_text(object, "format", format, sizeof(format)) ||
 	    strcmp(format, REPO_FORMAT) || json_take_u64(object, "version", &version)) {
 		error_set_exit(err, EXIT_UNTRUSTWORTHY, ret, "its %s is not one of ours",

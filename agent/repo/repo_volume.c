@@ -106,10 +106,14 @@ static int volume_load(struct repo *repo, struct repo_volume *volume,
 	ret = store_get_all(repo->store, key, VOLUME_OBJECT_MAX, &text, &length, err);
 	if (ret)
 		return error_prefix(err, "reading what volume %s is", id);
-	object = json_loadb((const char *)text, length, JSON_REJECT_DUPLICATES, NULL);
+	ret = json_read((const char *)text, length, &object);
+	if (ret == -ENOMEM)
+		return error_set(err, ret, "reading what volume %s is: out of memory", id);
 	good = object && !json_take_text(object, "name", volume->name, sizeof(volume->name));
 	json_decref(object);
 	wanted = good ? volume_text(volume) : NULL;
+	if (good && !wanted)
+		return error_set(err, -ENOMEM, "reading what volume %s is: out of memory", id);
 	good = wanted && strlen(wanted) == length && !memcmp(wanted, text, length);
 	return good ? 0 : error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "%s/%s is damaged; "
 					 "its points can still be named by the volume's id",

@@ -289,7 +289,10 @@ int volume_state_load(const char *state_folder, const char *name,
 	if (ret)
 		return error_set(err, ret, "cannot read the state file %s: %s", path,
 				 error_text(ret));
+	errno = 0;
 	file = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
+	if (!file && (errno == ENOMEM || json_error_code(&where) == json_error_out_of_memory))
+		return error_set(err, -ENOMEM, "out of memory for the state file %s", path);
 	if (!file)
 		return state_damaged(path, where.text, err);
 	ret = state_decode(file, path, state, err);

@@ -2,9 +2,11 @@
 # Killing and failing a backup at every named fault point (agent/base/fault.h), for
 # tests/native/faults.sh and tests/vm/faults.sh, which say what the volume is.
 #
-#   fault_rounds VOLUME DEVICE TIMES     at every point that an incremental run of
-#                                        VOLUME passes: kill, and an I/O error, each at
-#                                        up to TIMES of its passings
+#   fault_rounds VOLUME DEVICE TIMES LEAST [EVERY]
+#                                        at every point (EVERYth, beginning at random) that
+#                                        an incremental run of VOLUME passes, at least
+#                                        LEAST: kill, and an I/O error, each at up to TIMES
+#                                        of its passings
 #
 # After each, the next run must be incremental and trusted, the volume's newest point
 # must be the volume, and no point may have come that is not. At the end all points
@@ -99,7 +101,8 @@ fault_passings() {
 }
 
 fault_rounds() {
-	local name all n times=$3
+	local name all n times=$3 every=${5:-1} skip
+	skip=$((CLAWBACK_SEED % every))
 	fault_volume=$1 fault_device=$2
 	fault_kills=0 fault_errors=0 fault_survived=0
 	fault_mutate
@@ -112,6 +115,7 @@ fault_rounds() {
 	[ "$(wc -l <"$work/passings")" -ge "$4" ] ||
 		fail "a run passed no more than $(wc -l <"$work/passings") fault points: $(cat "$work/passings")"
 	while read -r name all <&3; do
+		[ $((skip++ % every)) = 0 ] || continue
 		for n in $(fault_passings "$all" "$times"); do
 			fault_round "$name" kill "$n"
 		done

@@ -226,7 +226,7 @@ judge() {
 		assert_restores "$name@latest"
 	done
 	clawback backup raw grown --json >"$work/backup.json"
-	assert_kind full raw
+	assert_rescan "sampled blocks" raw
 	assert_kind full grown
 	# What has been believed once must not be believed again.
 	cp /root/handover $state/alone/
@@ -246,7 +246,7 @@ after_cut() {
 	assert_untrusted files "it was not tracked"
 	assert_untrusted alone "does not belong to the state"
 	backup alone
-	assert_kind full
+	assert_rescan "does not belong to the state"
 	assert_matches_volume alone /dev/mapper/alone
 }
 

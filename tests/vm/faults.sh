@@ -4,7 +4,7 @@
 #
 # quick-kernels: 6.12
 # guest: udev 2048M disk=64M disk=512M
-# timeout: 1500
+# timeout: 600
 # full-timeout: 5400
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -18,7 +18,9 @@ mount_volume "$2" "$work/repository"
 clawback_begin "$work/repository/clawback" open
 clawback_volume v "$volume" "spot_checks = 4"
 fill "$volume" 5
-times=1
-! is_full || times=3
-fault_rounds v "$volume" $times 45
+if is_full; then
+	fault_rounds v "$volume" 3 45
+else
+	fault_rounds v "$volume" 1 45 8
+fi
 fault_end
