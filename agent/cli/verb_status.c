@@ -59,6 +59,15 @@ static json_t *fingerprints_json(const struct fingerprints_facts *facts)
 			: json_null());
 }
 
+/*
+ * Distrust that is on record has a time; what only now speaks against the marks came
+ * at some time after the last boundary.
+ */
+static bool since_known(const struct volume_status *status)
+{
+	return status->known && status->state.trust == status->trust;
+}
+
 static json_t *volume_json(const struct config_volume *volume,
 			   const struct volume_status *status)
 {
@@ -80,8 +89,10 @@ static json_t *volume_json(const struct config_volume *volume,
 				    json_integer((json_int_t)status->device.bytes));
 	if (status->known)
 		json_object_set_new(object, "volume_id", cli_uuid_json(&state->id));
-	if (status->known)
+	if (since_known(status))
 		json_object_set_new(object, "since", cli_time_json(state->since_ns));
+	else if (status->known && state->head_point)
+		json_object_set_new(object, "since_after", cli_time_json(state->head_time_ns));
 	json_object_set_new(object, "fingerprints", fingerprints_json(&status->fingerprints));
 	json_object_set_new(object, "point_time", cli_time_json(state->head_time_ns));
 	json_object_set_new(object, "rpo_seconds", state->head_point
@@ -119,6 +130,20 @@ static void fingerprints_print(const struct fingerprints_facts *facts)
 	printf("\n");
 }
 
+static const char *since_text(const struct volume_status *status)
+{
+	static char text[96];
+
+	if (since_known(status))
+		snprintf(text, sizeof(text), " since %s", text_time(status->state.since_ns));
+	else if (status->known && status->state.head_point)
+		snprintf(text, sizeof(text), " since some time after %s",
+			 text_time(status->state.head_time_ns));
+	else
+		*text = '\0';
+	return text;
+}
+
 static void volume_print(const struct config_volume *volume,
 			 const struct volume_status *status)
 {
@@ -131,8 +156,8 @@ static void volume_print(const struct config_volume *volume,
 	if (status->trust == TRUST_TRACKED)
 		printf("  tracked since %s\n", text_time(state->since_ns));
 	else
-		printf("  untrusted: %s; the next backup will %s\n", status->reason,
-		       volume->fingerprints && status->fingerprints.current
+		printf("  untrusted%s: %s; the next backup will %s\n",
+		       since_text(status), status->reason, volume->fingerprints && status->fingerprints.current
 			? "compare the whole volume" : "be a full one");
 	if (status->attached) {
 		printf("  dirty %s, granularity %s, bitmap %s%s\n",

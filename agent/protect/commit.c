@@ -72,6 +72,7 @@ static void state_take_point(const struct boundary_volume *frozen,
 	strcpy(state->device_path, volume->config->device);
 	memcpy(state->dm_uuid, device->dm_uuid, sizeof(state->dm_uuid));
 	memcpy(state->dm_name, device->dm_name, sizeof(state->dm_name));
+	memcpy(state->table, device->table, sizeof(state->table));
 	state->device = device->device;
 	state->diskseq = device->diskseq;
 	state->bytes = device->bytes;

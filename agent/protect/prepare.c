@@ -83,6 +83,7 @@ static void state_follow(struct volume_state *state, const struct device_facts *
 	snprintf(state->device_path, sizeof(state->device_path), "%s", config->device);
 	memcpy(state->dm_uuid, device->dm_uuid, sizeof(state->dm_uuid));
 	memcpy(state->dm_name, device->dm_name, sizeof(state->dm_name));
+	memcpy(state->table, device->table, sizeof(state->table));
 	state->device = device->device;
 	state->diskseq = device->diskseq;
 	state->bytes = device->bytes;

@@ -1,6 +1,7 @@
 /* What a block device is right now, and how it is found again. */
 #include "agent/base/cleanup.h"
 #include "agent/volume/dm.h"
+#include "agent/volume/snapshot.h"
 #include "agent/volume/sysfs.h"
 #include "agent/volume/usage.h"
 #include "agent/volume/volume.h"
@@ -43,13 +44,15 @@ static int device_sizes(struct device_facts *facts)
 
 static int device_dm(struct device_facts *facts, struct error *err)
 {
+	int ret;
+
 	if (sysfs_text(facts->device, "dm/name", facts->dm_name,
 		       sizeof(facts->dm_name)))
 		return 0;
 	facts->is_dm = true;
 	sysfs_text(facts->device, "dm/uuid", facts->dm_uuid, sizeof(facts->dm_uuid));
-	return dmdev_targets(facts->device, facts->dm_targets,
-			     sizeof(facts->dm_targets), err);
+	ret = dmdev_targets(facts->device, facts->dm_targets, sizeof(facts->dm_targets), err);
+	return ret ? ret : device_table_digest(facts->device, facts->table, err);
 }
 
 int device_facts(const char *path, struct device_facts *facts, struct error *err)

@@ -119,6 +119,13 @@ static bool judge_uuid(const struct judge_facts *f, char *why, size_t room)
 			 f->device->dm_uuid, f->state->dm_uuid);
 }
 
+static bool judge_table(const struct judge_facts *f, char *why, size_t room)
+{
+	if (memcmp(f->state->table, f->device->table, sizeof(f->state->table)) == 0)
+		return false;
+	return judge_say(why, room, "another program replaced the volume's device-mapper table");
+}
+
 static bool judge_size(const struct judge_facts *f, char *why, size_t room)
 {
 	uint64_t was = f->state->bytes, is = f->device->bytes;
@@ -206,7 +213,7 @@ static bool judge_discards(const struct judge_facts *f, char *why, size_t room)
 static judge_rule *const judge_rules[] = {
 	judge_remembered,
 	judge_boot, judge_program, judge_link, judge_maps,
-	judge_number, judge_instance, judge_uuid, judge_size,
+	judge_number, judge_instance, judge_uuid, judge_size, judge_table,
 	judge_granularity, judge_owner,
 	judge_lost, judge_range, judge_flags, judge_misses,
 	judge_writes, judge_discards,

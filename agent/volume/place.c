@@ -1,17 +1,18 @@
 /*
- * Where a volume lies, as far as that stays the same from boot to boot. Numbers of
- * devices do not: they are left out of the table, and whether it is the same disk
- * beneath the contents tell. Of a dm-crypt line the key is left out: what is kept
+ * Where a volume lies: digests of its device-mapper table. From boot to boot numbers
+ * of devices do not stay the same; there they are left out, and whether it is the same
+ * disk beneath the contents tell. Of a dm-crypt line the key is left out: what is kept
  * in a file must say nothing of it.
  */
 #include "agent/base/cleanup.h"
 #include "agent/base/le.h"
 #include "agent/crypto/crypto.h"
 #include "agent/volume/dm.h"
-#include "agent/volume/volume.h"
+#include "agent/volume/snapshot.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* "253:4" */
@@ -29,7 +30,7 @@ static bool is_number(const char *word, size_t length)
 	return i == length && i > colon + 1;
 }
 
-static void line_add(const struct dmtable_line *line, struct digest *digest)
+static void line_add(const struct dmtable_line *line, bool numbers, struct digest *digest)
 {
 	struct le64 place[2] = { le64(line->start_sector), le64(line->sectors) };
 	const char *word = line->parameters;
@@ -40,7 +41,7 @@ static void line_add(const struct dmtable_line *line, struct digest *digest)
 	for (unsigned i = 0; *word; i++) {
 		size_t length = strcspn(word, " ");
 
-		if (is_number(word, length) || (crypt && i == 1))
+		if ((!numbers && is_number(word, length)) || (crypt && i == 1))
 			digest_update(digest, "*", 1);
 		else
 			digest_update(digest, word, length);
@@ -66,7 +67,65 @@ int device_place_digest(const struct device_facts *device,
 		return error_set(err, -ENOMEM, "out of memory");
 	digest_update(sum, &start, sizeof(start));
 	for (size_t i = 0; i < table.count; i++)
-		line_add(&table.lines[i], sum);
+		line_add(&table.lines[i], false, sum);
+	digest_finish(sum, digest);
+	return 0;
+}
+
+/* "253:4 0": the device that a helper's or a window's line leads to. */
+static bool leads_to(const struct dmtable *table, const char *type, uint32_t *device)
+{
+	unsigned major, minor;
+
+	if (!table->count || strcmp(table->lines[0].type, type) ||
+	    sscanf(table->lines[0].parameters, "%u:%u", &major, &minor) != 2)
+		return false;
+	*device = major << 20 | minor;
+	return true;
+}
+
+/*
+ * While a snapshot of ours stands the volume's table leads to V-origin, that one's to
+ * V-real, which has the volume's own.
+ */
+static int own_table(uint32_t device, struct dmtable *table, struct error *err)
+{
+	CLEANUP(dmtable_fini) struct dmtable origin = { NULL, 0 };
+	struct dmdev_info info;
+	uint32_t below, real;
+	int ret = dmdev_table(device, false, table, err);
+
+	if (ret || !leads_to(table, "linear", &below))
+		return ret;
+	/* Most volumes lead to no dm device, and few of those are ours. */
+	ret = dmdev_info(below, &info, err);
+	if (ret == -ENODEV || (!ret && strncmp(info.uuid, HELPER_UUID_PREFIX,
+					       strlen(HELPER_UUID_PREFIX)))) {
+		*err = (struct error)ERROR_INIT;
+		return 0;
+	}
+	if (!ret)
+		ret = dmdev_table(below, false, &origin, err);
+	if (ret || !leads_to(&origin, "snapshot-origin", &real))
+		return ret;
+	dmtable_fini(table);
+	*table = (struct dmtable){ NULL, 0 };
+	return dmdev_table(real, false, table, err);
+}
+
+int device_table_digest(uint32_t device, uint8_t digest[static 32], struct error *err)
+{
+	CLEANUP(dmtable_fini) struct dmtable table = { NULL, 0 };
+	struct digest *sum;
+	int ret = own_table(device, &table, err);
+
+	if (ret)
+		return ret;
+	sum = digest_new();
+	if (!sum)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < table.count; i++)
+		line_add(&table.lines[i], true, sum);
 	digest_finish(sum, digest);
 	return 0;
 }

@@ -21,7 +21,6 @@
 #include <string.h>
 
 #define LEFTOVERS_NAME_PREFIX "clawback-"
-#define LEFTOVERS_UUID_PREFIX "CLAWBACK-"
 #define LEFTOVERS_USERS_MAX 8
 
 void leftovers_device_name(const char *volume, const char *kind, char name[static 128])
@@ -35,7 +34,7 @@ void leftovers_device_uuid(const struct uuid *id, const char *kind,
 	char text[UUID_TEXT_SIZE];
 
 	uuid_format(id, text);
-	snprintf(uuid, 130, LEFTOVERS_UUID_PREFIX "%s-%s", text, kind);
+	snprintf(uuid, 130, HELPER_UUID_PREFIX "%s-%s", text, kind);
 }
 
 /* ---- 1: the volume ---------------------------------------------------------- */
@@ -234,7 +233,7 @@ static void leftovers_parse_name(const char *device, const char *kind,
 
 static int leftovers_visit(const char *name, uint32_t device, void *context)
 {
-	static const size_t kind_at = sizeof(LEFTOVERS_UUID_PREFIX) + 36;
+	static const size_t kind_at = sizeof(HELPER_UUID_PREFIX) + 36;
 	struct leftovers_list *list = context;
 	struct error err = ERROR_INIT;
 	char text[UUID_TEXT_SIZE];
@@ -253,10 +252,10 @@ static int leftovers_visit(const char *name, uint32_t device, void *context)
 		return ret;
 	}
 	uuid = info.uuid;
-	if (strncmp(uuid, LEFTOVERS_UUID_PREFIX, strlen(LEFTOVERS_UUID_PREFIX)) ||
+	if (strncmp(uuid, HELPER_UUID_PREFIX, strlen(HELPER_UUID_PREFIX)) ||
 	    strlen(uuid) <= kind_at || uuid[kind_at - 1] != '-')
 		return 0;
-	snprintf(text, sizeof(text), "%.36s", uuid + strlen(LEFTOVERS_UUID_PREFIX));
+	snprintf(text, sizeof(text), "%.36s", uuid + strlen(HELPER_UUID_PREFIX));
 	if (uuid_parse(text, &id))
 		return 0;
 	entry = leftovers_entry(list, &id);

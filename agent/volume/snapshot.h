@@ -52,6 +52,8 @@ struct leftovers {
 	uint32_t real_device, origin_device;
 };
 
+#define HELPER_UUID_PREFIX "CLAWBACK-"
+
 /* Names and uuids of helper devices; `kind` is "real", "origin", "snap" or "cow". */
 void leftovers_device_name(const char *volume, const char *kind, char name[static 128]);
 void leftovers_device_uuid(const struct uuid *id, const char *kind,
@@ -68,6 +70,9 @@ int leftovers_remove(const struct leftovers *left, struct tracker *tracker,
 /* The same for whatever exists of volume `id`. */
 int leftovers_remove_of(const struct uuid *id, struct tracker *tracker,
 			unsigned *removed, struct error *err);
+
+/* SHA-256 of a volume's own device-mapper table, without keys (place.c). */
+int device_table_digest(uint32_t device, uint8_t digest[static 32], struct error *err);
 
 bool volume_name_valid(const char *name);
 

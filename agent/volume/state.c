@@ -19,7 +19,8 @@
 #define STATE_VERSION 1
 #define STATE_LIMIT_BYTES (64u << 10)
 
-enum state_kind { STATE_TEXT, STATE_U32, STATE_U64, STATE_UUID, STATE_HEX, STATE_TRUST };
+enum state_kind { STATE_TEXT, STATE_U32, STATE_U64, STATE_UUID, STATE_HEX, STATE_TRUST,
+		  STATE_HEX_NEW /* files of earlier versions lack it: zero then */ };
 
 struct state_field {
 	const char *key;
@@ -36,6 +37,7 @@ static const struct state_field state_fields[] = {
 	FIELD("device_path", STATE_TEXT, device_path),
 	FIELD("dm_uuid", STATE_TEXT, dm_uuid),
 	FIELD("dm_name", STATE_TEXT, dm_name),
+	FIELD("table", STATE_HEX_NEW, table),
 	FIELD("device", STATE_U32, device),
 	FIELD("diskseq", STATE_U64, diskseq),
 	FIELD("bytes", STATE_U64, bytes),
@@ -89,6 +91,7 @@ static json_t *state_put(const struct state_field *field, const void *at)
 		uuid_format(at, text);
 		return json_string(text);
 	case STATE_HEX:
+	case STATE_HEX_NEW:
 		for (size_t i = 0; i < field->size; i++)
 			snprintf(hex + 2 * i, 3, "%02x", ((const uint8_t *)at)[i]);
 		return json_string(hex);
@@ -140,6 +143,10 @@ static int state_take(const struct state_field *field, const json_t *value, void
 
 	if (field->kind == STATE_U32 || field->kind == STATE_U64)
 		return state_take_number(field, value, at);
+	if (!value && field->kind == STATE_HEX_NEW) {
+		memset(at, 0, field->size);
+		return 0;
+	}
 	if (!text)
 		return -EBADMSG;
 	switch (field->kind) {
@@ -151,6 +158,7 @@ static int state_take(const struct state_field *field, const json_t *value, void
 	case STATE_UUID:
 		return uuid_parse(text, at) ? -EBADMSG : 0;
 	case STATE_HEX:
+	case STATE_HEX_NEW:
 		return state_take_hex(text, at, field->size);
 	default:
 		*(enum volume_trust *)at = strcmp(text, "tracked") == 0 ?

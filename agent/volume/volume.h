@@ -40,6 +40,8 @@ struct device_facts {
 	char dm_name[128];	/* "" unless is_dm */
 	char dm_uuid[130];	/* "" when it has none */
 	char dm_targets[128];	/* "linear", "linear,striped", … */
+	uint8_t table[32];	/* SHA-256 of its own table (also while a snapshot of
+				 * ours stands), without keys; zero unless is_dm */
 };
 
 /* Facts of the block device at `path` (symlinks followed). */
@@ -173,6 +175,7 @@ struct volume_state {
 	char name[VOLUME_NAME_MAX + 1];
 	char device_path[PATH_MAX];
 	char dm_uuid[130], dm_name[128];
+	uint8_t table[32];		/* device_facts.table at the last boundary */
 	uint32_t device;
 	uint64_t diskseq;
 	uint64_t bytes;

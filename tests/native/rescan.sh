@@ -73,7 +73,8 @@ clawback detach v >/dev/null
 scatter 1
 clawback backup v --dry-run | tee "$work/dry"
 grep -q "incremental point by comparing" "$work/dry"
-clawback status v --json | jq -e '.volumes[0] | .trust == "untrusted" and .fingerprints.current' >/dev/null
+clawback status v --json | jq -e '.volumes[0] | .trust == "untrusted" and .fingerprints.current
+	and .since' >/dev/null
 backup v
 assert_rescan detached
 stored=$(summary point.data_bytes) all=$(summary point.stored_bytes)
@@ -149,6 +150,13 @@ clawback status v | tee "$work/status"
 grep -q "SPOT CHECKS FOUND" "$work/status"
 backup v
 assert_equal "incremental false" "$(summary point.kind) $(summary rescan)" "well again"
+
+echo "== nobody saw it happen: since some time after the last point"
+rm /sys/fs/bpf/clawback/link
+clawback status v --json | jq -e '.volumes[0] | .trust == "untrusted" and .since_after == .point_time
+	and (has("since") | not)' >/dev/null || fail "$(clawback status v --json)"
+clawback status v | grep "untrusted since some time after" || fail "$(clawback status v)"
+rm -r /sys/fs/bpf/clawback
 
 clawback verify v >/dev/null
 clawback_end

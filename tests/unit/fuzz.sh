@@ -26,6 +26,7 @@ agent/crypto/text.c crypto_text
 agent/crypto/wrap.c crypto_wrap
 agent/pipeline/frame_decode.c pipeline_frame
 agent/pipeline/segment.c pipeline_segment
+agent/repo/json.c repo_manifest
 agent/repo/map_seal.c repo_map
 agent/repo/point_load.c repo_point
 agent/repo/point_manifest.c repo_manifest
@@ -38,6 +39,7 @@ agent/store/s3_transfer.c store_answers
 agent/store/s3_xml.c store_xml
 agent/volume/fingerprint.c volume_fingerprints
 agent/volume/fingerprint_journal.c volume_fingerprints
+agent/volume/handover.c volume_handover
 agent/volume/pending.c volume_pending
 agent/volume/recover.c volume_helpers
 agent/volume/state.c volume_state

@@ -64,6 +64,7 @@ static void number(void) { device.device++; }
 static void slot_number(void) { facts.slot.device++; }
 static void instance(void) { device.diskseq++; }
 static void uuid(void) { strcpy(device.dm_uuid, "LVM-abd"); }
+static void table(void) { device.table[31] ^= 1; }
 static void grown(void) { device.bytes += 4096; }
 static void slot_size(void) { facts.slot.sectors--; }
 static void granularity(void) { facts.slot.block_bytes = 8192; }
@@ -106,6 +107,7 @@ static const struct {
 	{ "slot's number", slot_number, "another device" },
 	{ "instance", instance, "came back" },
 	{ "uuid", uuid, "uuid is 'LVM-abd' now" },
+	{ "table", table, "replaced the volume's device-mapper table" },
 	{ "size", grown, "size changed" },
 	{ "slot's size", slot_size, "size changed" },
 	{ "granularity", granularity, "block size changed" },

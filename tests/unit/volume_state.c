@@ -49,6 +49,8 @@ static void random_volume_state(struct volume_state *state)
 	state->trust = random_one_in(&random_source, 2) ? TRUST_TRACKED : TRUST_UNTRUSTED;
 	for (size_t i = 0; i < sizeof(state->head_hash); i++)
 		state->head_hash[i] = (uint8_t)random_next(&random_source);
+	for (size_t i = 0; i < sizeof(state->table); i++)
+		state->table[i] = (uint8_t)random_next(&random_source);
 }
 
 static void test_round_trip(void **context)

@@ -65,6 +65,23 @@ backup plain
 assert_rescan .
 assert_matches_volume plain /dev/mapper/other
 
+echo "== another program replaces the table: other blocks, without a write"
+half=$((sectors / 2))
+dmsetup suspend other
+dmsetup load other <<-END
+	0 $((sectors - half)) linear $disk $((2048 + half))
+	$((sectors - half)) $half linear $disk 2048
+END
+dmsetup resume other
+backup plain
+assert_rescan "replaced the volume's device-mapper table"
+assert_matches_volume plain /dev/mapper/other
+fill /dev/mapper/other 1 2
+clawback_start backup plain -o agent.read_rate=256K
+wait_for 60 has_helpers
+assert_equal tracked "$(clawback status plain --json | jq -r '.volumes[0].trust')" "trust during a run"
+clawback_wait || fail "$(cat "$work/background.err")"
+
 echo "== gone"
 deactivate other
 assert_refused 1 plain clawback backup plain
