@@ -95,6 +95,23 @@ static int point_assemble(struct point *point, const uint8_t *map, size_t map_le
 	return 0;
 }
 
+/* Somebody was quicker: who, if it can be read. */
+static int point_taken(struct repo *repo, const struct point *point, struct error *err)
+{
+	struct error ignored = ERROR_INIT;
+	struct point other;
+	char who[96] = "another writer";
+
+	if (!point_load(repo, &point->volume, point->number, &other, &ignored)) {
+		if (*other.host)
+			snprintf(who, sizeof(who), "another writer (on %.64s)", other.host);
+		point_fini(&other);
+	}
+	return error_set_exit(err, EXIT_LOCKED, -EEXIST, "point %" PRIu64 " of %s exists "
+			      "already: %s uses this volume's place in the repository",
+			      point->number, point->volume_name, who);
+}
+
 static int point_create(struct repo *repo, const struct point *point,
 			const uint8_t *object, size_t length, struct error *err)
 {
@@ -104,9 +121,7 @@ static int point_create(struct repo *repo, const struct point *point,
 	point_key(&point->volume, point->number, key);
 	ret = store_put(repo->store, key, object, length, STORE_IF_ABSENT, err);
 	if (ret == -EEXIST)
-		return error_set_exit(err, EXIT_LOCKED, ret, "point %" PRIu64 " of %s exists "
-				      "already: another writer uses this volume's place in "
-				      "the repository", point->number, point->volume_name);
+		return point_taken(repo, point, err);
 	return ret;
 }
 

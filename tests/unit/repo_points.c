@@ -91,6 +91,7 @@ static void one_writer_wins(void **state)
 				continue;
 			assert_int_equal(racers[i].err.exit, EXIT_LOCKED);
 			assert_non_null(strstr(racers[i].err.message, "another writer"));
+			assert_non_null(strstr(racers[i].err.message, point.host));
 		}
 		assert_int_equal(winners, 1);
 		point_fini(&point);
