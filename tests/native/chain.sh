@@ -189,7 +189,12 @@ for ((i = 1; i <= rounds; i++)); do
 	fi
 	run v incremental ""
 	adoption_seen
-	[ $((i % 6)) != 0 ] || { mutate w; kill_run w 0.0$((RANDOM % 10)); mutate w; run w incremental ""; }
+	[ $((i % 6)) = 0 ] || continue
+	mutate w
+	kill_run w 0.0$((RANDOM % 10))
+	mutate w
+	run w incremental ""
+	adoption_seen
 done
 echo "  $kills kills left $survivors points, $unsaid of them not in the state, $adopted adopted"
 assert_equal $unsaid $adopted "adopted points"
