@@ -60,6 +60,8 @@ int protect_status(const struct config *config, const struct config_volume *volu
 		snprintf(status->reason, sizeof(status->reason), "its device is not there");
 		return 0;
 	}
+	/* Of another size, nothing can be compared. */
+	status->fingerprints.current &= status->device.bytes == status->state.bytes;
 	ret = tracker ? status_tracker(tracker, status, err) : 0;
 	if (ret)
 		return error_prefix(err, "volume %s", volume->name);

@@ -45,6 +45,19 @@ static int header_read(int fd, struct table_header *header)
 	return 0;
 }
 
+static uint64_t table_bytes(uint64_t blocks)
+{
+	return TABLE_TAGS_OFFSET + blocks * sizeof(struct le64);
+}
+
+static bool header_fits(const struct table_header *header, const struct stat *file,
+			const struct uuid *volume, uint64_t blocks)
+{
+	return !memcmp(header->volume, volume->b, sizeof(header->volume)) &&
+	       get_le64(header->blocks) == blocks &&
+	       (uint64_t)file->st_size == table_bytes(blocks);
+}
+
 static int header_write(struct fingerprints *table)
 {
 	header_digest(&table->header, table->header.digest);
@@ -71,6 +84,7 @@ int fingerprints_open(const char *state_folder, const char *name,
 		      struct fingerprints **out, struct error *err)
 {
 	struct fingerprints *table = calloc(1, sizeof(*table));
+	struct stat file;
 	int ret;
 
 	if (!table)
@@ -84,10 +98,9 @@ int fingerprints_open(const char *state_folder, const char *name,
 				(unsigned long long)blocks);
 	if (!ret) {
 		table->fd = open(table->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-		ret = table->fd >= 0 ? header_read(table->fd, &table->header) : -errno;
-		table->usable = !ret &&
-			!memcmp(table->header.volume, volume->b, sizeof(volume->b)) &&
-			get_le64(table->header.blocks) == blocks;
+		ret = table->fd < 0 || fstat(table->fd, &file) < 0 ? -errno :
+		      header_read(table->fd, &table->header);
+		table->usable = !ret && header_fits(&table->header, &file, volume, blocks);
 		ret = ret && ret != -ENOENT ? error_set(err, ret, "cannot read %s: %s",
 							table->path, error_text(ret)) : 0;
 	}
@@ -219,7 +232,7 @@ static int table_empty(struct fingerprints *table, const struct journal_header *
 			return -errno;
 	}
 	if (ftruncate(table->fd, 0) ||
-	    ftruncate(table->fd, (off_t)(TABLE_TAGS_OFFSET + table->blocks * sizeof(struct le64))))
+	    ftruncate(table->fd, (off_t)table_bytes(table->blocks)))
 		return -errno;
 	memset(header, 0, sizeof(*header));
 	memcpy(header->magic, TABLE_MAGIC, sizeof(header->magic));
@@ -420,9 +433,8 @@ int fingerprints_look(const char *state_folder, const struct volume_state *state
 	facts->checked = get_le64(header.checked);
 	facts->mismatches = get_le64(header.mismatches);
 	facts->current = state->head_point &&
-		!memcmp(header.volume, state->id.b, sizeof(header.volume)) &&
-		get_le64(header.blocks) == (state->bytes + FINGERPRINT_BLOCK_BYTES - 1) /
-					   FINGERPRINT_BLOCK_BYTES &&
+		header_fits(&header, &file, &state->id, (state->bytes +
+			    FINGERPRINT_BLOCK_BYTES - 1) / FINGERPRINT_BLOCK_BYTES) &&
 		!memcmp(header.head_hash, state->head_hash, sizeof(header.head_hash));
 	return 0;
 }

@@ -57,7 +57,7 @@ cut -d ' ' -f 1 "$work/decoders" | sort | comm -23 "$work/parsers" - >"$work/unk
 [ $bad = 0 ] || exit 1
 
 # The build folder is scripts/test's; what it has built already is not built again.
-if [ "$CLAWBACK_FULL" = 1 ]; then
+if is_full; then
 	set -- --seconds 20
 else
 	set -- --seconds 1 --runs 5000

@@ -21,6 +21,6 @@ fill "$volume" 5
 if is_full; then
 	fault_rounds v "$volume" 3 45
 else
-	fault_rounds v "$volume" 1 45 8
+	fault_rounds v "$volume" 1 45 16
 fi
 fault_end

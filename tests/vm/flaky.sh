@@ -80,6 +80,7 @@ grep -q "failed" "$work/background.err" || fail "it does not say that the store 
 flaky_mend badcow
 well_again
 
+if is_full; then
 for feature in "" error_writes; do
 	echo "== the repository's disk fails ${feature:-altogether}"
 	fill "$volume" 6 5
@@ -102,6 +103,7 @@ unmount_volume "$work/state"
 e2fsck -p "$state" >"$work/fsck" || [ $? -lt 4 ] || fail "fsck: $(cat "$work/fsck")"
 mount_volume "$state" "$work/state"
 well_again
+fi
 
 echo "== the state folder is full"
 fill "$volume" 2 9

@@ -10,7 +10,7 @@
 
 # shellcheck disable=SC2086
 set -- ${CLAWBACK_DISKS:?}
-kills=6
+kills=3
 ! is_full || kills=50
 RANDOM=$((CLAWBACK_SEED % 32768))
 

@@ -4,6 +4,7 @@
 #
 # quick-kernels: 6.1
 # guest: plain 2048M disk=256M
+# full-only: yes
 # timeout: 120
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/run.sh

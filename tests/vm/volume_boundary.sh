@@ -3,6 +3,7 @@
 # comparison does notice when the protocol is broken on purpose.
 #
 # guest: plain 2048M
+# quick-kernels: 6.1
 # timeout: 600
 # full-timeout: 2400
 . "$(dirname "$0")/../lib/guest.sh"

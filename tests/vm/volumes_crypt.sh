@@ -4,6 +4,7 @@
 #
 # quick-kernels: 6.12
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
+# full-only: yes
 # timeout: 300
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh

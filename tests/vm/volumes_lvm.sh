@@ -41,7 +41,7 @@ lvcreate --quiet --quiet -Wn -T lab/pool -L 64M
 lvcreate --quiet --quiet -n thin -V 24M -T lab/pool
 
 volume_story linear /dev/lab/linear ext4
-volume_story striped /dev/lab/striped raw
+! is_full || volume_story striped /dev/lab/striped raw
 story_lvs_unknown=lab/thin
 volume_story thin /dev/lab/thin ext4
 
