@@ -247,7 +247,7 @@ grep -q ": 0 found$" "$work/found" || fail "secrets were found"
 # That the search finds what there is, in each disguise.
 rm "$work/found"
 (cat "$work/passphrase"; tail -c 32 "$work/map") >"$work/out/plant"
-openssl pkey -in "$work/plain.pem" -outform DER | tail -c 32 | xxd -p -c 64 >"$work/state/plant"
+openssl pkey -in "$work/plain.pem" -outform DER | tail -c 32 | od -An -v -tx1 | tr -d " \n" >"$work/state/plant"
 (printf xy; echo -n "$RGW_SECRET_KEY") | base64 -w 0 >"$work/repository/plant"
 [ "$(search | grep -c ' in .*plant$')" = 4 ] || fail "planted secrets were not found"
 rm "$work/out/plant" "$work/state/plant" "$work/repository/plant"
