@@ -17,20 +17,6 @@ struct compare {
 	uint64_t known[KNOWN_MAX];
 };
 
-/*
- * Data differs from zero in its first bytes more often than not, so most blocks
- * are settled by one comparison. A block that is shifted against itself and still
- * equal consists of its first eight bytes: memcmp is the fastest vector loop here.
- */
-bool block_is_zero(const uint8_t *block)
-{
-	uint64_t head;
-
-	memcpy(&head, block, sizeof(head));
-	return !head &&
-	       !memcmp(block, block + sizeof(head), BLOCK_BYTES - sizeof(head));
-}
-
 struct compare *compare_new(const struct fingerprints *table, bool drop)
 {
 	struct compare *compare = calloc(1, sizeof(*compare));
@@ -60,17 +46,11 @@ static int span_tag(struct compare *compare, struct slot *slot,
 	const uint8_t *data = buffer_data(slot->buffer);
 
 	for (uint32_t i = span->position; i < span->position + span->count; i++) {
-		const uint8_t *block = data + (size_t)i * BLOCK_BYTES;
-		uint64_t tag = 0;
-		int ret;
+		int ret = fingerprint_of_block(compare->tagger, data + (size_t)i * BLOCK_BYTES,
+					       &slot->tags[i]);
 
-		if (!block_is_zero(block)) {
-			ret = tagger_tag(compare->tagger, block, BLOCK_BYTES, &tag);
-			if (ret)
-				return ret;
-			tag = fingerprint_of_tag(tag);
-		}
-		slot->tags[i] = tag;
+		if (ret)
+			return ret;
 	}
 	return 0;
 }

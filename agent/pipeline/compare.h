@@ -18,7 +18,4 @@ void compare_free(struct compare *compare);
 /* Fills slot->tags and slot->unchanged, and takes the latter out of its wanted spans. */
 int compare_slot(struct compare *compare, struct slot *slot);
 
-/* Whether one block of BLOCK_BYTES holds nothing but zeros. */
-bool block_is_zero(const uint8_t *block);
-
 #endif

@@ -1,6 +1,7 @@
 #include "agent/pipeline/worker.h"
 
 #include "agent/base/fault.h"
+#include "agent/base/memory.h"
 
 #include "agent/pipeline/compare.h"
 
@@ -83,9 +84,9 @@ static uint32_t zero_run(const uint8_t *data, uint32_t blocks, bool *zero)
 {
 	uint32_t count = 1;
 
-	*zero = block_is_zero(data);
+	*zero = memory_is_zero(data, BLOCK_BYTES);
 	while (count < blocks &&
-	       block_is_zero(data + (size_t)count * BLOCK_BYTES) == *zero)
+	       memory_is_zero(data + (size_t)count * BLOCK_BYTES, BLOCK_BYTES) == *zero)
 		count++;
 	return count;
 }

@@ -46,7 +46,7 @@ int protect_attach_boot(const struct config *config, const struct config_volume 
 	struct volume_state state;
 	int ret;
 
-	if (!volume_is_known(config, config_volume->name))
+	if (!volume_state_exists(config->agent.state, config_volume->name))
 		return error_set(err, -ENOENT, "volume %s was never attached",
 				 config_volume->name);
 	ret = volume_state_load(config->agent.state, config_volume->name, &state, err);

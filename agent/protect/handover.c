@@ -168,7 +168,7 @@ int protect_handover(const struct config *config, const struct config_volume *vo
 	unsigned removed;
 	int ret;
 
-	if (!volume_is_known(config, volume->name))
+	if (!volume_state_exists(config->agent.state, volume->name))
 		return error_set(err, -ENOENT, "volume %s is not attached", volume->name);
 	/* A dead run's helpers would have the volume open, and its table not its own. */
 	ret = boundary_recover(config->agent.state, &removed, err);

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 uint64_t clock_ns(void)
 {
@@ -170,15 +169,6 @@ static int slot_check(const struct config *config, struct tracker *tracker,
 	if (!ret && !*fits)
 		ret = tracker_detach(tracker, volume->slot, err);
 	return ret;
-}
-
-bool volume_is_known(const struct config *config, const char *name)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%.*s/volumes/%s/state.json", PATH_MAX - 128,
-		 config->agent.state, name);
-	return access(path, F_OK) == 0;
 }
 
 /* Not tracked until now, or not as it has to be. */

@@ -48,9 +48,6 @@ void state_distrust(struct volume_state *state, const char *format, ...)
 int volume_prepare(const struct config *config, struct tracker *tracker,
 		   struct run_volume *volume, struct error *err);
 
-/* Is there a state file? Makes nothing. */
-bool volume_is_known(const struct config *config, const char *name);
-
 /*
  * Takes what the last boot left out of the state folder, durably, and gives the
  * device free for writing. What is not of use any more (`tracked`: there is a slot)

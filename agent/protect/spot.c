@@ -35,27 +35,20 @@ static bool is_marked(const struct spot *spot, uint64_t block)
 	return bitmap_test(&spot->frozen->read_set, bit);
 }
 
-static bool all_zero(const uint8_t *block)
-{
-	return !block[0] && !memcmp(block, block + 1, FINGERPRINT_BLOCK_BYTES - 1);
-}
-
 static int spot_block(struct spot *spot, uint64_t block)
 {
-	uint64_t tag = 0, known;
+	uint64_t known, found;
 	int ret = fingerprints_known(spot->volume->fingerprints, block, 1, &known);
 
 	if (!ret)
 		ret = file_pread_all(spot->fd, spot->block, FINGERPRINT_BLOCK_BYTES,
 				     block * FINGERPRINT_BLOCK_BYTES);
-	if (!ret && !all_zero(spot->block)) {
-		ret = tagger_tag(spot->tagger, spot->block, FINGERPRINT_BLOCK_BYTES, &tag);
-		tag = fingerprint_of_tag(tag);
-	}
+	if (!ret)
+		ret = fingerprint_of_block(spot->tagger, spot->block, &found);
 	if (ret)
 		return ret;
 	spot->checked++;
-	if (tag != known) {
+	if (found != known) {
 		spot->mismatches++;
 		spot->wrong = block;
 	}

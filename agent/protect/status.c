@@ -4,16 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-static bool has_pending(const struct config *config, const char *name)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%.*s/volumes/%s/pending", PATH_MAX - 128,
-		 config->agent.state, name);
-	return access(path, F_OK) == 0;
-}
 
 static int status_tracker(struct tracker *tracker, struct volume_status *status,
 			  struct error *err)
@@ -51,7 +41,7 @@ int protect_status(const struct config *config, const struct config_volume *volu
 		if (ret)
 			return ret;
 	}
-	status->pending = has_pending(config, volume->name);
+	status->pending = pending_exists(config->agent.state, volume->name);
 	status->trust = TRUST_UNTRUSTED;
 	status->device_found = !device_find(volume->device, status->state.dm_uuid,
 					    &status->device, &problem);

@@ -7,6 +7,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/interrupt.h"
+#include "agent/base/memory.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -65,8 +65,6 @@ int target_sync(struct restore_target *target, struct error *err);
 /* Forgets cached pages, so that what is read next comes from the medium. */
 void target_drop_cache(struct restore_target *target);
 
-bool memory_is_zero(const uint8_t *data, size_t length);
-
 /* ---- plan.c ------------------------------------------------------------ */
 
 /* One read from the store: order[first_frame] … , all in one segment. */

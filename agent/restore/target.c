@@ -17,6 +17,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
+#include "agent/base/memory.h"
 #include "agent/volume/volume.h"
 
 #include <errno.h>
@@ -305,11 +306,6 @@ static int target_clear(struct restore_target *target, uint64_t offset,
 					 target->path, error_text(errno));
 	}
 	return target_write_zeros(target, offset, length, err);
-}
-
-bool memory_is_zero(const uint8_t *data, size_t length)
-{
-	return !length || (!data[0] && !memcmp(data, data + 1, length - 1));
 }
 
 static int target_put_run(struct restore_target *target, uint64_t offset,

@@ -11,6 +11,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fault.h"
 #include "agent/base/file.h"
+#include "agent/base/memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,14 +68,9 @@ static int header_write(struct fingerprints *table)
 static int table_paths(const char *state_folder, const char *name, char *path, char *journal,
 		       struct error *err)
 {
-	if (!volume_name_valid(name))
-		return error_set(err, -EINVAL, "'%s' is no name for a volume", name);
-	if (snprintf(path, PATH_MAX, "%s/volumes/%s/fingerprints", state_folder, name) >=
-	    PATH_MAX - 16)
-		return error_set(err, -ENAMETOOLONG, "the state folder's path is too long");
-	if (journal)
-		snprintf(journal, PATH_MAX, "%.*s.journal", PATH_MAX - 16, path);
-	return 0;
+	int ret = volume_path(state_folder, name, "fingerprints", path, err);
+
+	return ret ? ret : volume_path(state_folder, name, "fingerprints.journal", journal, err);
 }
 
 /* ---- opening ----------------------------------------------------------- */
@@ -352,6 +348,20 @@ const uint8_t *fingerprints_key(const struct fingerprints *table)
 							   : table->header.key;
 }
 
+/* 0 stands for zeros and for nothing else. */
+int fingerprint_of_block(struct tagger *tagger, const uint8_t *block, uint64_t *fingerprint)
+{
+	int ret;
+
+	*fingerprint = 0;
+	if (memory_is_zero(block, FINGERPRINT_BLOCK_BYTES))
+		return 0;
+	ret = tagger_tag(tagger, block, FINGERPRINT_BLOCK_BYTES, fingerprint);
+	if (!ret && !*fingerprint)
+		*fingerprint = 1;
+	return ret;
+}
+
 int fingerprints_known(const struct fingerprints *table, uint64_t first, uint32_t count,
 		       uint64_t *tags)
 {
@@ -418,7 +428,7 @@ int fingerprints_look(const char *state_folder, const struct volume_state *state
 	struct table_header header;
 	char path[PATH_MAX];
 	struct stat file;
-	int ret = table_paths(state_folder, state->name, path, NULL, err);
+	int ret = volume_path(state_folder, state->name, "fingerprints", path, err);
 
 	memset(facts, 0, sizeof(*facts));
 	if (ret)

@@ -160,24 +160,13 @@ int handover_decode(const uint8_t *data, size_t length, struct handover *handove
 
 /* ---- the file -------------------------------------------------------------- */
 
-static int handover_path(const char *state_folder, const char *name,
-			 char path[static PATH_MAX], struct error *err)
-{
-	if (!volume_name_valid(name))
-		return error_set(err, -EINVAL, "'%s' is no name for a volume", name);
-	if (snprintf(path, PATH_MAX, "%s/volumes/%s/handover", state_folder, name) >=
-	    PATH_MAX - 16)
-		return error_set(err, -ENAMETOOLONG, "the state folder's path is too long");
-	return 0;
-}
-
 int handover_save(const char *state_folder, const char *name,
 		  const struct handover *handover, struct error *err)
 {
 	CLEANUP_FREE uint8_t *data = NULL;
 	char path[PATH_MAX];
 	size_t length;
-	int ret = handover_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, "handover", path, err);
 
 	if (ret)
 		return ret;
@@ -195,7 +184,7 @@ int handover_load(const char *state_folder, const char *name,
 	const char *why = "it is too long";
 	char path[PATH_MAX];
 	size_t length;
-	int ret = handover_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, "handover", path, err);
 
 	memset(handover, 0, sizeof(*handover));
 	if (ret)
@@ -214,7 +203,7 @@ int handover_load(const char *state_folder, const char *name,
 int handover_remove(const char *state_folder, const char *name, struct error *err)
 {
 	char path[PATH_MAX];
-	int ret = handover_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, "handover", path, err);
 
 	if (ret)
 		return ret;

@@ -30,17 +30,6 @@
 #define HOLD_TRIES 100			/* of 50 ms: udev's probing comes and goes */
 #define HOLD_NOTE_LIMIT 64u
 
-static int note_path(const char *state_folder, const char *name,
-		     char path[static PATH_MAX], struct error *err)
-{
-	if (!volume_name_valid(name))
-		return error_set(err, -EINVAL, "'%s' is no name for a volume", name);
-	if (snprintf(path, PATH_MAX, "%s/volumes/%s/held", state_folder, name) >=
-	    PATH_MAX - 16)
-		return error_set(err, -ENAMETOOLONG, "the state folder's path is too long");
-	return 0;
-}
-
 static int note_boot(char **boot, struct error *err)
 {
 	int ret = file_read("/proc/sys/kernel/random/boot_id", HOLD_NOTE_LIMIT, boot, NULL);
@@ -145,7 +134,7 @@ int device_hold(const char *state_folder, const char *name,
 	CLEANUP_CLOSE int claimed = -1;
 	struct error undo = ERROR_INIT;
 	char note[PATH_MAX];
-	int ret = note_path(state_folder, name, note, err);
+	int ret = volume_path(state_folder, name, "held", note, err);
 
 	*fd = -1;
 	if (!ret)
@@ -170,7 +159,7 @@ int device_free(const char *state_folder, const char *name,
 	CLEANUP_CLOSE int fd = -1;
 	char note[PATH_MAX];
 	bool here, now;
-	int ret = note_path(state_folder, name, note, err);
+	int ret = volume_path(state_folder, name, "held", note, err);
 
 	if (!ret)
 		ret = note_read(note, &here, &now, err);

@@ -1,4 +1,4 @@
-/* Names of volumes and the lock that makes a run the only one of its volume. */
+/* The lock that makes a run the only one of its volume. */
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
 #include "agent/base/log.h"
@@ -9,16 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-
-bool volume_name_valid(const char *name)
-{
-	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				      "abcdefghijklmnopqrstuvwxyz0123456789._-";
-
-	return name && name[0] && name[0] != '.' && name[0] != '-' &&
-	       strlen(name) <= VOLUME_NAME_MAX &&
-	       strspn(name, allowed) == strlen(name);
-}
 
 /* "4711 backup" as the holder wrote it; a half-written one is just not told. */
 static void lock_holder(int fd, char *holder, size_t room)
@@ -39,10 +29,11 @@ static void lock_sweep(const char *state_folder, const char *name)
 	char path[PATH_MAX];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		int ret;
+		struct error err = ERROR_INIT;
+		int ret = volume_path(state_folder, name, files[i], path, &err);
 
-		snprintf(path, sizeof(path), "%s/volumes/%s/%s", state_folder, name, files[i]);
-		ret = file_sweep(path, 0);
+		if (!ret)
+			ret = file_sweep(path, 0);
 		if (ret < 0)
 			log_warning("cannot remove left-overs of %s: %s", path, error_text(ret));
 	}
@@ -56,14 +47,14 @@ int volume_lock(const char *state_folder, const char *name, const char *verb,
 	int ret, length;
 
 	*lock_fd = -1;
-	if (!volume_name_valid(name))
-		return error_set(err, -EINVAL, "'%s' is no name for a volume", name);
-	snprintf(path, sizeof(path), "%s/volumes/%s", state_folder, name);
+	ret = volume_path(state_folder, name, NULL, path, err);
+	if (ret)
+		return ret;
 	ret = file_make_folders(path, 0700);
 	if (ret)
 		return error_set(err, ret, "cannot make the folder %s: %s", path,
 				 error_text(ret));
-	snprintf(path, sizeof(path), "%s/volumes/%s/lock", state_folder, name);
+	strcat(path, "/lock");
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return error_set(err, -errno, "cannot open the lock %s: %s", path,

@@ -15,17 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int pending_path(const char *state_folder, const char *name,
-			char path[static PATH_MAX], struct error *err)
-{
-	if (!volume_name_valid(name))
-		return error_set(err, -EINVAL, "'%s' is no name for a volume", name);
-	if (snprintf(path, PATH_MAX, "%s/volumes/%s", state_folder, name) >=
-	    PATH_MAX - 16)
-		return error_set(err, -ENAMETOOLONG, "the state folder's path is too long");
-	return 0;
-}
-
 static int pending_digest(const void *data, size_t length,
 			  uint8_t out[static CRYPTO_DIGEST_SIZE])
 {
@@ -50,7 +39,7 @@ int pending_save(const char *state_folder, const char *name,
 	CLEANUP_FREE uint8_t *data = NULL;
 	struct pending_header *header;
 	char path[PATH_MAX];
-	int ret = pending_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, NULL, path, err);
 
 	if (ret)
 		return ret;
@@ -151,11 +140,10 @@ int pending_load(const char *state_folder, const char *name,
 	const struct pending_header *header;
 	size_t length;
 	char path[PATH_MAX];
-	int ret = pending_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, "pending", path, err);
 
 	if (ret)
 		return ret;
-	strcat(path, "/pending");
 	ret = file_read(path, sizeof(*header) + PENDING_BITS_MAX / 8, &data, &length);
 	if (ret == -EFBIG)
 		return pending_damaged(path, "it is too long", err);
@@ -178,11 +166,10 @@ int pending_remove(const char *state_folder, const char *name,
 		   struct error *err)
 {
 	char path[PATH_MAX];
-	int ret = pending_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, "pending", path, err);
 
 	if (ret)
 		return ret;
-	strcat(path, "/pending");
 	ret = file_remove(path);
 	return ret ? error_set(err, ret, "cannot remove the pending file %s: %s", path,
 			       error_text(ret)) : 0;

@@ -312,9 +312,9 @@ static int leftovers_recover(const char *state_folder, const struct leftovers *l
 	char path[PATH_MAX];
 	int ret;
 
-	snprintf(path, sizeof(path), "%s/volumes/%s", state_folder, left->name);
 	/* A volume that this state folder does not know has no lock in it. */
-	if (left->name[0] && access(path, F_OK) == 0) {
+	if (left->name[0] && !volume_path(state_folder, left->name, NULL, path, err) &&
+	    access(path, F_OK) == 0) {
 		ret = volume_lock(state_folder, left->name, "recover", &lock, err);
 		if (ret == -EWOULDBLOCK) {
 			log_detail("volume %s: its helper devices are in use", left->name);

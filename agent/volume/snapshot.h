@@ -76,4 +76,12 @@ int device_table_digest(uint32_t device, uint8_t digest[static 32], struct error
 
 bool volume_name_valid(const char *name);
 
+/*
+ * The path of a volume's file in the state folder, or of its folder (`file` NULL).
+ * There is room behind it for VOLUME_PATH_ROOM bytes more.
+ */
+#define VOLUME_PATH_ROOM 16
+int volume_path(const char *state_folder, const char *name, const char *file,
+		char path[static PATH_MAX], struct error *err);
+
 #endif

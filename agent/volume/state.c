@@ -185,17 +185,6 @@ static int state_digest(const json_t *object, char hex[static 65])
 	return 0;
 }
 
-static int state_path(const char *state_folder, const char *name,
-		      char path[static PATH_MAX], struct error *err)
-{
-	if (!volume_name_valid(name))
-		return error_set(err, -EINVAL, "'%s' is no name for a volume", name);
-	if (snprintf(path, PATH_MAX, "%s/volumes/%s", state_folder, name) >=
-	    PATH_MAX - 16)
-		return error_set(err, -ENAMETOOLONG, "the state folder's path is too long");
-	return 0;
-}
-
 static int state_encode(const struct volume_state *state, char **text)
 {
 	CLEANUP(state_free_json) json_t *object = json_object();
@@ -225,7 +214,7 @@ int volume_state_save(const char *state_folder, const struct volume_state *state
 {
 	CLEANUP(state_free_text) char *text = NULL;
 	char path[PATH_MAX];
-	int ret = state_path(state_folder, state->name, path, err);
+	int ret = volume_path(state_folder, state->name, NULL, path, err);
 
 	if (ret)
 		return ret;
@@ -285,12 +274,11 @@ int volume_state_load(const char *state_folder, const char *name,
 	char path[PATH_MAX];
 	json_error_t where;
 	size_t length;
-	int ret = state_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, "state.json", path, err);
 
 	memset(state, 0, sizeof(*state));
 	if (ret)
 		return ret;
-	strcat(path, "/state.json");
 	ret = file_read(path, STATE_LIMIT_BYTES, &text, &length);
 	if (ret == -EFBIG)
 		return state_damaged(path, "it is too long", err);
@@ -317,11 +305,10 @@ int volume_state_digest(const char *state_folder, const char *name,
 	CLEANUP_FREE char *text = NULL;
 	char path[PATH_MAX];
 	size_t length;
-	int ret = state_path(state_folder, name, path, err);
+	int ret = volume_path(state_folder, name, "state.json", path, err);
 
 	if (ret)
 		return ret;
-	strcat(path, "/state.json");
 	ret = file_read(path, STATE_LIMIT_BYTES, &text, &length);
 	if (ret)
 		return error_set(err, ret, "cannot read the state file %s: %s", path,

@@ -192,6 +192,7 @@ struct volume_state {
 	struct tracker_ledger base;	/* ledger base of the last boundary */
 };
 
+bool volume_state_exists(const char *state_folder, const char *name);
 /* -ENOENT when the volume has never been seen. */
 int volume_state_load(const char *state_folder, const char *name,
 		      struct volume_state *state, struct error *err);
@@ -223,6 +224,7 @@ int pending_load(const char *state_folder, const char *name,
 		 struct error *err);
 int pending_remove(const char *state_folder, const char *name,
 		   struct error *err);
+bool pending_exists(const char *state_folder, const char *name);
 
 /* SHA-256 of the state file as it is now; -ENOENT when there is none. */
 int volume_state_digest(const char *state_folder, const char *name,
@@ -249,6 +251,7 @@ int volume_state_digest(const char *state_folder, const char *name,
 #define FINGERPRINT_BLOCK_BYTES 4096u
 
 struct fingerprints;
+struct tagger;			/* agent/crypto */
 
 struct fingerprints_facts {
 	bool current;			/* the table is the head point's */
@@ -281,11 +284,8 @@ int fingerprints_begin(struct fingerprints *table, const struct uuid *run, bool 
 		       struct error *err);
 /* 32 bytes for the run's taggers. */
 const uint8_t *fingerprints_key(const struct fingerprints *table);
-/* A block's fingerprint, once tagged: 0 stands for zeros and for nothing else. */
-static inline uint64_t fingerprint_of_tag(uint64_t tag)
-{
-	return tag ? tag : 1;
-}
+/* Of FINGERPRINT_BLOCK_BYTES, by a tagger with that key. 0, -EIO. */
+int fingerprint_of_block(struct tagger *tagger, const uint8_t *block, uint64_t *fingerprint);
 /* The table's fingerprints of [first, first + count); -errno when they cannot be had. */
 int fingerprints_known(const struct fingerprints *table, uint64_t first, uint32_t count,
 		       uint64_t *tags);

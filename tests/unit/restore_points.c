@@ -3,6 +3,7 @@
 #include "tests/unit/points_lab.h"
 
 #include "agent/base/interrupt.h"
+#include "agent/base/memory.h"
 
 #include <signal.h>
 #include <sys/syscall.h>
