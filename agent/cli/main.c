@@ -93,7 +93,7 @@ int main(int argc, char **argv)
 	int ret;
 
 	if (stack_claim()) {
-		error_set(&err, -ENOMEM, "starting: out of memory");
+		error_set(&err, -ENOMEM, "starting: out of memory; raise the limit that is set for this process");
 		return print_error(&err, false);
 	}
 	if (crypto_harden_process(&err))

@@ -9,8 +9,8 @@
 
 static void give_up(struct run_volume *volume, const struct error *why)
 {
-	log_warning("volume %s: going on without fingerprints: %s", volume->config->name,
-		    why->message);
+	log_warning("volume %s: going on without fingerprints, which the next full makes anew: %s",
+		    volume->config->name, why->message);
 	volume_fingerprints_close(volume);
 }
 

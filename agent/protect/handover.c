@@ -182,6 +182,11 @@ int protect_handover(const struct config *config, const struct config_volume *vo
 	if (!ret)
 		ret = saving_locked(&saving, volume, err);
 	tracker_close(saving.tracker);
+	if (ret == -EBUSY)
+		error_hint(err, "unmount it and end what uses it, then repeat this; else the "
+			   "next boot finds it untrusted");
+	if (ret == -ESTALE)
+		error_hint(err, "a backup makes it tracked again");
 	return ret && ret != -ENOENT ? error_prefix(err, "volume %s", volume->name) : ret;
 }
 

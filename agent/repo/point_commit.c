@@ -107,9 +107,11 @@ static int point_taken(struct repo *repo, const struct point *point, struct erro
 			snprintf(who, sizeof(who), "another writer (on %.64s)", other.host);
 		point_fini(&other);
 	}
-	return error_set_exit(err, EXIT_LOCKED, -EEXIST, "point %" PRIu64 " of %s exists "
-			      "already: %s uses this volume's place in the repository",
-			      point->number, point->volume_name, who);
+	error_set_exit(err, EXIT_LOCKED, -EEXIST, "point %" PRIu64 " of %s exists already: %s "
+		       "uses this volume's place in the repository", point->number,
+		       point->volume_name, who);
+	return error_hint(err, "a volume has one writer; stop the other, or give it a "
+			  "repository of its own");
 }
 
 static int point_create(struct repo *repo, const struct point *point,

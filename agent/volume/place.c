@@ -9,6 +9,7 @@
 #include "agent/crypto/crypto.h"
 #include "agent/volume/dm.h"
 #include "agent/volume/snapshot.h"
+#include "agent/volume/sysfs.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -84,33 +85,47 @@ static bool leads_to(const struct dmtable *table, const char *type, uint32_t *de
 	return true;
 }
 
+#define OWN_TABLE_TRIES 5
+
 /*
  * While a snapshot of ours stands the volume's table leads to V-origin, that one's to
- * V-real, which has the volume's own.
+ * V-real, which has the volume's own. -ENODEV: what the table led to is gone, so the
+ * table is another one by now.
  */
-static int own_table(uint32_t device, struct dmtable *table, struct error *err)
+static int own_table_once(uint32_t device, struct dmtable *table, struct error *err)
 {
 	CLEANUP(dmtable_fini) struct dmtable origin = { NULL, 0 };
 	struct dmdev_info info;
 	uint32_t below, real;
 	int ret = dmdev_table(device, false, table, err);
 
-	if (ret || !leads_to(table, "linear", &below))
-		return ret;
 	/* Most volumes lead to no dm device, and few of those are ours. */
+	if (ret || !leads_to(table, "linear", &below) ||
+	    DEVICE_MAJOR(below) != DEVICE_MAJOR(device))
+		return ret;
 	ret = dmdev_info(below, &info, err);
-	if (ret == -ENODEV || (!ret && strncmp(info.uuid, HELPER_UUID_PREFIX,
-					       strlen(HELPER_UUID_PREFIX)))) {
-		*err = (struct error)ERROR_INIT;
-		return 0;
-	}
-	if (!ret)
-		ret = dmdev_table(below, false, &origin, err);
+	if (ret || strncmp(info.uuid, HELPER_UUID_PREFIX, strlen(HELPER_UUID_PREFIX)))
+		return ret;
+	ret = dmdev_table(below, false, &origin, err);
 	if (ret || !leads_to(&origin, "snapshot-origin", &real))
 		return ret;
 	dmtable_fini(table);
 	*table = (struct dmtable){ NULL, 0 };
 	return dmdev_table(real, false, table, err);
+}
+
+/* Nobody locks out a run that is taking its snapshot away. */
+static int own_table(uint32_t device, struct dmtable *table, struct error *err)
+{
+	int ret = own_table_once(device, table, err);
+
+	for (int tries = 1; ret == -ENODEV && tries < OWN_TABLE_TRIES; tries++) {
+		*err = (struct error)ERROR_INIT;
+		dmtable_fini(table);
+		*table = (struct dmtable){ NULL, 0 };
+		ret = own_table_once(device, table, err);
+	}
+	return ret;
 }
 
 int device_table_digest(uint32_t device, uint8_t digest[static 32], struct error *err)
