@@ -46,7 +46,10 @@ assert_equal synced "$(cat "$work/share/synced")" "what was synced"
 [ ! -s "$work/share/lost" ] || fail "the cut lost nothing: it was no cut"
 
 echo "== panic"
-trouble 'Kernel panic' -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
+trouble 'Kernel panic.*sysrq triggered crash$' -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
+trouble "the emulator's fault: no processor has EFLAGS 069aeb02" -- sh -c '
+	echo "<0>RSP: 0018:ffa00000006d7910 EFLAGS: 069aeb02" >/dev/kmsg
+	echo c >/proc/sysrq-trigger; sleep 60'
 if is_full; then
 	echo "== hang, sudden end"
 	trouble 'stopped after 20 s' --timeout 20 -- sleep 1000
