@@ -32,8 +32,8 @@ CFLAGS ?= -O1 -g
 SANITIZER := fuzzer-no-link,address,undefined
 endif
 
-PACKAGES := libbpf devmapper liburing libzstd libcurl libcrypto jansson expat blkid \
-	ini_config
+PACKAGES := libbpf devmapper libudev liburing libzstd libcurl libcrypto jansson expat \
+	blkid ini_config
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -Wformat=2 -Wundef
@@ -72,7 +72,7 @@ endif
 
 # Rooms from the top down: each may use those to its right.
 ROOMS := agent/cli agent/protect agent/restore agent/config agent/repo agent/pipeline \
-	agent/volume agent/store agent/crypto bpf blockmap agent/base
+	agent/adopt agent/volume agent/store agent/crypto bpf blockmap agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))
 PRESENT := $(foreach r,$(ROOMS),$(if $(call room_sources,$(r)),$(r)))

@@ -5,6 +5,7 @@
 #ifndef CLAWBACK_CLI_CLI_H
 #define CLAWBACK_CLI_CLI_H
 
+#include "agent/adopt/adopt.h"
 #include "agent/base/error.h"
 #include "agent/config/config.h"
 #include "agent/crypto/crypto.h"
@@ -50,6 +51,7 @@ struct cli_verb {
 	const struct cli_option *options; /* ends with name NULL; may be NULL */
 	size_t settings_size;
 	int minimum, maximum;		/* number of arguments; maximum -1: any */
+	bool no_config;			/* does without the configuration */
 	int (*run)(struct cli *cli, struct error *err);
 };
 
@@ -58,7 +60,7 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 /* The verbs, one file each. */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
-	verb_verify;
+	verb_verify, verb_adopt, verb_release;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);

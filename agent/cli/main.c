@@ -13,7 +13,8 @@
 const struct cli_verb *const cli_verbs[] = {
 	&verb_doctor, &verb_keygen, &verb_init, &verb_attach, &verb_detach,
 	&verb_handover, &verb_status,
-	&verb_backup, &verb_points, &verb_show, &verb_restore, &verb_verify, NULL,
+	&verb_backup, &verb_points, &verb_show, &verb_restore, &verb_verify,
+	&verb_adopt, &verb_release, NULL,
 };
 
 static const struct cli_verb *verb_find(const char *name)
@@ -73,7 +74,7 @@ static int run_verb(struct cli *cli, int argc, char **argv, struct error *err)
 		cli_help_verb(verb);
 		return 0;
 	}
-	if (!ret)
+	if (!ret && !verb->no_config)
 		ret = config_load(cli->config_path, cli->config_given, cli->overrides,
 				  cli->override_count, &cli->config, err);
 	if (!ret) {

@@ -34,6 +34,13 @@ static void dmdev_log(int level, const char *file, int line, int dm_errno,
 	va_end(args);
 }
 
+static bool dmdev_in_udev;
+
+void dmdev_inside_udev(void)
+{
+	dmdev_in_udev = true;
+}
+
 static void dmdev_init(void)
 {
 	static bool done;
@@ -46,7 +53,7 @@ static void dmdev_init(void)
 	 * compared. */
 	dm_set_name_mangling_mode(DM_STRING_MANGLING_NONE);
 	/* Without udevd nobody would answer the cookies: we make nodes then. */
-	dm_udev_set_sync_support(access("/run/udev/control", F_OK) == 0);
+	dm_udev_set_sync_support(!dmdev_in_udev && access("/run/udev/control", F_OK) == 0);
 }
 
 void dmdev_task_free(struct dm_task **task)
@@ -58,7 +65,8 @@ void dmdev_task_free(struct dm_task **task)
 int dmdev_fail(struct dm_task *task, struct error *err, const char *what,
 	       const char *name)
 {
-	int code = task ? -dm_task_get_errno(task) : -ENOMEM;
+	/* Without a task: no memory, or no device-mapper, which the library tells. */
+	int code = task ? -dm_task_get_errno(task) : dmdev_said[0] ? -ENOTSUP : -ENOMEM;
 
 	if (code == -ENXIO)
 		code = -ENODEV;

@@ -65,6 +65,12 @@ int dmdev_status(uint32_t device, char *status, size_t room, struct error *err);
  */
 int dmdev_create(const char *name, const char *uuid, const struct dmtable *table,
 		 bool read_only, uint32_t *device, struct error *err);
+/*
+ * The same for a device that everybody may use: udev gives it the links of what
+ * lies on it.
+ */
+int dmdev_create_public(const char *name, const char *uuid, const struct dmtable *table,
+			uint32_t *device, struct error *err);
 /* Waits, bounded, while it is busy. A device that is gone is success. */
 int dmdev_remove(const char *name, struct error *err);
 
@@ -83,6 +89,10 @@ int dmdev_clear(uint32_t device, struct error *err);
 int dmdev_suspend(uint32_t device, struct error *err);
 int dmdev_resume(uint32_t device, uint32_t *cookie, struct error *err);
 void dmdev_wait(uint32_t cookie);
+
+/* For what a udev rule runs: udev's answer would wait for that rule's end. For the
+ * whole process, before anything else here. */
+void dmdev_inside_udev(void);
 
 /* Every dm device there is now, until `visit` returns non-zero. */
 int dmdev_each(int (*visit)(const char *name, uint32_t device, void *context),

@@ -51,17 +51,17 @@ static int dmdev_run(struct dm_task *task, uint16_t flags, uint32_t *cookie)
 	return done;
 }
 
-static int dmdev_run_helper(struct dm_task *task)
+static int dmdev_run_waiting(struct dm_task *task, uint16_t flags)
 {
 	uint32_t cookie;
-	int done = dmdev_run(task, DMDEV_HELPER_FLAGS, &cookie);
+	int done = dmdev_run(task, flags, &cookie);
 
 	dmdev_wait(cookie);
 	return done;
 }
 
-int dmdev_create(const char *name, const char *uuid, const struct dmtable *table,
-		 bool read_only, uint32_t *device, struct error *err)
+static int create(const char *name, const char *uuid, const struct dmtable *table,
+		  bool read_only, uint16_t flags, uint32_t *device, struct error *err)
 {
 	CLEANUP_TASK struct dm_task *task = dmdev_task_name(DM_DEVICE_CREATE, name);
 	struct dmdev_info info;
@@ -69,13 +69,27 @@ int dmdev_create(const char *name, const char *uuid, const struct dmtable *table
 
 	if (!task || !dm_task_set_uuid(task, uuid) || !dm_task_secure_data(task) ||
 	    (read_only && !dm_task_set_ro(task)) || dmtable_set(task, table) ||
-	    !dmdev_run_helper(task))
+	    !dmdev_run_waiting(task, flags))
 		return dmdev_fail(task, err, "create", name);
 	ret = dmdev_info_name(name, &info, err);
 	if (ret)
 		return ret;
 	*device = info.device;
 	return 0;
+}
+
+int dmdev_create(const char *name, const char *uuid, const struct dmtable *table,
+		 bool read_only, uint32_t *device, struct error *err)
+{
+	return create(name, uuid, table, read_only, DMDEV_HELPER_FLAGS, device, err);
+}
+
+int dmdev_create_public(const char *name, const char *uuid, const struct dmtable *table,
+			uint32_t *device, struct error *err)
+{
+	/* Where udev runs, its rules make the nodes. */
+	return create(name, uuid, table, false, DM_UDEV_DISABLE_LIBRARY_FALLBACK, device,
+		      err);
 }
 
 int dmdev_remove(const char *name, struct error *err)
@@ -85,7 +99,7 @@ int dmdev_remove(const char *name, struct error *err)
 	struct dmdev_info info;
 
 	/* The library tries 25 times, 200 ms apart, while it is busy. */
-	if (task && dm_task_retry_remove(task) && dmdev_run_helper(task))
+	if (task && dm_task_retry_remove(task) && dmdev_run_waiting(task, DMDEV_HELPER_FLAGS))
 		return 0;
 	dmdev_fail(task, err, "remove", name);
 	if (dmdev_info_name(name, &info, &ignored) == -ENODEV) {

@@ -115,7 +115,7 @@ static int own_table_once(uint32_t device, struct dmtable *table, struct error *
 }
 
 /* Nobody locks out a run that is taking its snapshot away. */
-static int own_table(uint32_t device, struct dmtable *table, struct error *err)
+int device_own_table(uint32_t device, struct dmtable *table, struct error *err)
 {
 	int ret = own_table_once(device, table, err);
 
@@ -132,7 +132,7 @@ int device_table_digest(uint32_t device, uint8_t digest[static 32], struct error
 {
 	CLEANUP(dmtable_fini) struct dmtable table = { NULL, 0 };
 	struct digest *sum;
-	int ret = own_table(device, &table, err);
+	int ret = device_own_table(device, &table, err);
 
 	if (ret)
 		return ret;

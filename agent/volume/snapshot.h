@@ -71,7 +71,12 @@ int leftovers_remove(const struct leftovers *left, struct tracker *tracker,
 int leftovers_remove_of(const struct uuid *id, struct tracker *tracker,
 			unsigned *removed, struct error *err);
 
-/* SHA-256 of a volume's own device-mapper table, without keys (place.c). */
+/*
+ * A volume's own device-mapper table, also while a snapshot of ours stands (place.c;
+ * `table` zeroed on entry), and the SHA-256 of it, without keys.
+ */
+struct dmtable;
+int device_own_table(uint32_t device, struct dmtable *table, struct error *err);
 int device_table_digest(uint32_t device, uint8_t digest[static 32], struct error *err);
 
 bool volume_name_valid(const char *name);

@@ -62,6 +62,28 @@ int device_usage(uint32_t device, char *where, size_t room, struct error *err);
 /* 0 when the kernel offers what provider dm needs; else what is missing. */
 int volume_dm_check(struct error *err);
 
+/* ---- adopted devices ------------------------------------------------------ */
+
+/*
+ * An adopted device is a device-mapper device of one linear line over the whole of a
+ * partition or disk: what a snapshot of that needs, put there before it is used.
+ * Its dm uuid is ADOPTED_UUID_PREFIX and an identity that stays from boot to boot.
+ */
+#define ADOPTED_UUID_PREFIX "clawback_adopted-"
+
+/*
+ * Makes /dev/mapper/NAME over `beneath`; 0, too, when it stands there already.
+ * `in_udev`: a udev rule runs us (whose answer cannot be waited for). -EBUSY when
+ * `beneath` is in use, -EEXIST when the name or the identity is another's.
+ */
+int adopted_open(const struct device_facts *beneath, const char *name, const char *identity,
+		 bool in_udev, struct error *err);
+/* Removes it; -EBUSY while it is used, 0 when there is none. */
+int adopted_close(const char *name, struct error *err);
+/* The adopted device and the one beneath it. -ENODEV; -EEXIST when it is another's. */
+int adopted_find(const char *name, struct device_facts *device, struct device_facts *beneath,
+		 struct error *err);
+
 /* ---- snapshots and the boundary ---------------------------------------- */
 
 enum snapshot_provider {

@@ -5,6 +5,7 @@
 # Volumes, by what becomes of them:
 #   files, data   ext4 and xfs, mounted, written to until the shutdown; data is a
 #                 logical volume, which LVM activates at boot and takes away again
+#   web           the same, ext4 on an adopted partition
 #   alone       raw, left alone; its hand-over file is put back later
 #   mounted       ext4, mounted and unmounted by another system
 #   cut           xfs, mounted by another system whose power failed then
@@ -34,7 +35,7 @@ write_table() {
 		early 192 12
 	END
 }
-volumes() { cut -d ' ' -f 1 /etc/lab-volumes; echo data; }
+volumes() { cut -d ' ' -f 1 /etc/lab-volumes; echo data; echo web; }
 device_of() { [ "$1" = data ] && echo /dev/lab/data || echo "/dev/mapper/$1"; }
 
 # What an init script, LVM or cryptsetup does: the devices are there early. Not bash,
@@ -68,14 +69,14 @@ write_units() {
 	END
 	cat >$units/lab-load.service <<-END
 		[Unit]
-		RequiresMountsFor=/srv/files /srv/data
+		RequiresMountsFor=/srv/files /srv/data /srv/web
 		[Service]
 		ExecStart=/etc/lab-load
 	END
 	cat >/etc/lab-load <<-'END'
 		#!/bin/bash
 		while :; do
-			for file in /srv/{files,data}/load-{1..4}; do
+			for file in /srv/{files,data,web}/load-{1..4}; do
 				head -c $((RANDOM * 8)) /dev/urandom >"$file"
 			done
 			sync -d "$file"
@@ -83,8 +84,8 @@ write_units() {
 	END
 	chmod 755 /etc/lab-load
 	printf '%s /srv/%s %s defaults 0 0\n' /dev/mapper/files files ext4 /dev/lab/data data xfs \
-		>/etc/fstab
-	mkdir -p /srv/files /srv/data /srv/other
+		"UUID=$(blkid -o value -s UUID /dev/vdd1)" web ext4 >/etc/fstab
+	mkdir -p /srv/files /srv/data /srv/web /srv/other
 	systemctl enable --quiet lab-volumes.service clawback-handover.service
 }
 
@@ -113,6 +114,10 @@ read_bytes() { jq -r "select(.message_type == \"summary\" and .volume == \"$1\")
 prepare() {
 	local name
 	cp -a "$INSTALL/." /
+	echo 'size=40M' | sfdisk -q --label gpt /dev/vdd
+	mkfs.ext4 -q /dev/vdd1
+	udevadm settle
+	clawback adopt /dev/vdd1 web
 	write_table
 	write_devices
 	write_units
@@ -137,7 +142,7 @@ prepare() {
 	done
 	clawback init >/dev/null
 	clawback backup --all
-	for name in files data cut; do
+	for name in files data web cut; do
 		mount "$(device_of "$name")" /srv/other
 		fill_file /srv/other/first 4
 		umount /srv/other
@@ -206,9 +211,10 @@ judge() {
 	local name
 	journalctl -b --no-pager -o cat -u clawback-handover.service
 	status
-	for name in files data alone; do
+	for name in files data web alone; do
 		assert_tracked "$name"
 	done
+	assert_equal /dev/mapper/web "$(findmnt -n -o SOURCE /srv/web)" "what is mounted on /srv/web"
 	for name in $(volumes); do
 		[ ! -e "$state/$name/handover" ] || fail "$name: the hand-over file is still there"
 	done
@@ -219,8 +225,8 @@ judge() {
 	assert_untrusted grown "size changed"
 	assert_untrusted moved "lies elsewhere"
 	assert_untrusted early "8 sectors were written"
-	backup files data alone
-	for name in files data alone; do
+	backup files data web alone
+	for name in files data web alone; do
 		assert_kind incremental "$name"
 		[ "$(read_bytes "$name")" -lt $((12 << 20)) ] || fail "$name: more than the marks was read"
 		assert_restores "$name@latest"

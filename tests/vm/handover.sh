@@ -10,6 +10,7 @@
 truncate -s 3G "$work/root"
 mkfs.ext4 -q -F "$work/root"
 truncate -s 256M "$work/data" "$work/lvm"
+truncate -s 64M "$work/plain"
 # Here, for an emulated CPU takes seconds to turn a passphrase into a key.
 (umask 077 && echo "a passphrase for tests only" >"$work/passphrase")
 "$CLAWBACK_BUILD/clawback" keygen --out "$work/recovery.pem" --passphrase-file "$work/passphrase" \
@@ -27,10 +28,10 @@ boot() {
 	shift
 	echo "==== boot: $step, $SECONDS s"
 	guest_run --memory 1536 --timeout 300 --root-disk "$work/root" --disk-file "$work/data" \
-		--disk-file "$work/lvm" --env INSTALL="$work/install" "$@" -- bash tests/lib/handover-guest.sh "$step"
+		--disk-file "$work/lvm" --disk-file "$work/plain" --env INSTALL="$work/install" "$@" -- bash tests/lib/handover-guest.sh "$step"
 }
 
-boot prepare
+boot prepare --udev
 boot load --systemd
 assert_exit 99 boot tamper
 assert_exit 99 boot judge --systemd

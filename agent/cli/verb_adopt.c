@@ -1,0 +1,180 @@
+/* adopt and release: device-mapper under a plain partition or disk, and away again. */
+#include "agent/cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct adopt_settings {
+	struct adopt_options options;
+	bool event;
+};
+
+static int take_next_boot(struct cli *cli, const char *value, struct error *err)
+{
+	(void)value;
+	(void)err;
+	((struct adopt_settings *)cli->settings)->options.next_boot = true;
+	return 0;
+}
+
+static int take_dry_run(struct cli *cli, const char *value, struct error *err)
+{
+	(void)value;
+	(void)err;
+	((struct adopt_settings *)cli->settings)->options.dry_run = true;
+	return 0;
+}
+
+static int take_event(struct cli *cli, const char *value, struct error *err)
+{
+	(void)value;
+	(void)err;
+	((struct adopt_settings *)cli->settings)->event = true;
+	return 0;
+}
+
+/* ---- list ---------------------------------------------------------------- */
+
+static int list_one(const char *name, const struct device_facts *device,
+		    const struct device_facts *beneath, void *context)
+{
+	json_t *list = context;
+	char node[64] = "";
+
+	if (beneath)
+		snprintf(node, sizeof(node), "%u:%u", beneath->device >> 20,
+			 beneath->device & 0xfffff);
+	if (list)
+		return json_array_append_new(list, json_pack("{s:s, s:b, s:s, s:s, s:I}", "name", name,
+				"present", device != NULL, "device", device ? device->path : "",
+				"beneath", node, "bytes", (json_int_t)(device ? device->bytes : 0)));
+	if (device)
+		printf("%s: %s, %s, over device %s\n", name, device->path,
+		       text_bytes(device->bytes), node);
+	else
+		printf("%s: not there; its device is missing, or waits for the next boot\n", name);
+	return 0;
+}
+
+static int list_all(struct cli *cli, struct error *err)
+{
+	json_t *list = cli->json ? json_array() : NULL;
+	int ret = adopt_each(list_one, list, err);
+
+	if (!ret && cli->json)
+		return cli_print_json(json_pack("{s:o}", "adopted", list), false, err);
+	json_decref(list);
+	return ret;
+}
+
+/* ---- adopt ----------------------------------------------------------------- */
+
+static void adopt_print(const struct adopt_options *options, const char *path,
+			const struct adoption *adoption)
+{
+	if (options->dry_run)
+		printf("%s can be adopted as %s; nothing was done\n", path, adoption->name);
+	else if (options->next_boot)
+		printf("%s: %s will be adopted when it is met unused, at the next boot at the "
+		       "latest\n", adoption->name, path);
+	else
+		printf("%s: %s is adopted; it is /dev/mapper/%s from now on\n", adoption->name, path,
+		       adoption->name);
+	if (!options->dry_run)
+		printf("Name it in the configuration: device = /dev/mapper/%s\n", adoption->name);
+}
+
+static int adopt_one(struct cli *cli, struct error *err)
+{
+	struct adopt_settings *settings = cli->settings;
+	struct adoption adoption;
+	char device[16 + ADOPTION_NAME_MAX];
+	int ret = adopt(cli->arguments[0], cli->arguments[1], &settings->options, &adoption, err);
+
+	if (ret)
+		return ret;
+	snprintf(device, sizeof(device), "/dev/mapper/%s", adoption.name);
+	if (cli->json)
+		return cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "name", adoption.name,
+				"device", device, "property", adoption.property, "identity",
+				adoption.identity, "next_boot", settings->options.next_boot,
+				"dry_run", settings->options.dry_run), false, err);
+	adopt_print(&settings->options, cli->arguments[0], &adoption);
+	return 0;
+}
+
+static int adopt_run(struct cli *cli, struct error *err)
+{
+	struct adopt_settings *settings = cli->settings;
+	int ret = cli_need_root(cli->verb->name, err);
+
+	if (ret)
+		return ret;
+	if (settings->event) {
+		if (cli->argument_count != 3)
+			return error_set_exit(err, EXIT_USAGE, -EINVAL, "--event is for udev's rules");
+		return adopt_event(cli->arguments[0], cli->arguments[1], cli->arguments[2], err);
+	}
+	if (!cli->argument_count)
+		return list_all(cli, err);
+	if (cli->argument_count != 2)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "adopt takes a device and a name, or "
+				      "nothing to list what was adopted");
+	return adopt_one(cli, err);
+}
+
+/* ---- release ----------------------------------------------------------------- */
+
+static int release_run(struct cli *cli, struct error *err)
+{
+	struct adopt_settings *settings = cli->settings;
+	const char *name = cli->arguments[0];
+	int ret = cli_need_root(cli->verb->name, err);
+
+	if (!ret)
+		ret = release(name, settings->options.dry_run, err);
+	if (ret)
+		return ret;
+	if (cli->json)
+		return cli_print_json(json_pack("{s:s, s:b}", "name", name, "dry_run",
+						settings->options.dry_run), false, err);
+	printf(settings->options.dry_run ? "%s can be released; nothing was done\n"
+					 : "%s is released; its device is a plain one again\n", name);
+	return 0;
+}
+
+static const struct cli_option adopt_options[] = {
+	{ "next-boot", 0, NULL, "the device is in use: adopt it when it is next met", take_next_boot },
+	{ "dry-run", 'n', NULL, "check whether it can be done; do nothing", take_dry_run },
+	{ "event", 0, NULL, "for udev's rules only", take_event },
+	{ NULL, 0, NULL, NULL, NULL },
+};
+
+static const struct cli_option release_options[] = {
+	{ "dry-run", 'n', NULL, "check whether it can be done; do nothing", take_dry_run },
+	{ NULL, 0, NULL, NULL, NULL },
+};
+
+const struct cli_verb verb_adopt = {
+	.name = "adopt",
+	.arguments = "[DEVICE NAME]",
+	.summary = "Put device-mapper under a plain partition, to protect it live",
+	.options = adopt_options,
+	.settings_size = sizeof(struct adopt_settings),
+	.maximum = 3,
+	.no_config = true,
+	.run = adopt_run,
+};
+
+const struct cli_verb verb_release = {
+	.name = "release",
+	.arguments = "NAME",
+	.summary = "Make an adopted device a plain one again",
+	.options = release_options,
+	.settings_size = sizeof(struct adopt_settings),
+	.minimum = 1,
+	.maximum = 1,
+	.no_config = true,
+	.run = release_run,
+};
