@@ -91,9 +91,10 @@ static int saving_fill(struct saving *saving, struct handover *handover, struct 
 					  handover->state, err);
 	if (!ret)
 		ret = saving_marks(saving, &handover->marks, err);
-	return ret ? ret : witness_read(saving->fd, device->bytes, &handover->marks,
-					handover->granularity_bytes, handover->seed,
-					&handover->witness, err);
+	return ret ? ret : witness_read(saving->fd, device->bytes, &(struct witness_plan){
+					.marks = &handover->marks,
+					.granularity_bytes = handover->granularity_bytes,
+					.seed = handover->seed }, &handover->witness, err);
 }
 
 /* Still nobody else there, and nothing counted since `before`? */
@@ -101,7 +102,7 @@ static int saving_still(struct saving *saving, const struct tracker_ledger *befo
 			struct error *err)
 {
 	struct tracker_ledger now;
-	int ret = device_hold_check(&saving->device, err);
+	int ret = device_hold_check(&saving->device, false, err);
 
 	if (!ret)
 		ret = tracker_ledger(saving->tracker, saving->device.device, &now, err);
@@ -230,17 +231,30 @@ int volume_take_handover(const struct config *config, struct tracker *tracker, b
 	return ret ? ret : device_free(folder, name, &volume->device, err);
 }
 
+/* Whether the kernel counts at all shows by what is read here. */
 static int taking_witness(const struct run_volume *volume, struct witness *witness,
-			  struct error *err)
+			  bool *counted, struct error *err)
 {
 	const struct handover *saved = &volume->handover;
+	struct witness_plan plan = {
+		.marks = &saved->marks,
+		.granularity_bytes = saved->granularity_bytes,
+		.seed = saved->seed,
+	};
 	CLEANUP_CLOSE int fd = open(volume->device.path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	uint64_t before, after;
+	int ret;
 
 	if (fd < 0)
 		return error_set(err, -errno, "cannot open %s: %s", volume->device.path,
 				 error_text(errno));
-	return witness_read(fd, volume->device.bytes, &saved->marks, saved->granularity_bytes,
-			    saved->seed, witness, err);
+	ret = device_sectors_read(&volume->device, &before, err);
+	if (!ret)
+		ret = witness_read(fd, volume->device.bytes, &plan, witness, err);
+	if (!ret)
+		ret = device_sectors_read(&volume->device, &after, err);
+	*counted = !ret && after > before;
+	return ret;
 }
 
 /* Tracked from now on, and nothing but the saved marks happened before. */
@@ -307,7 +321,7 @@ int volume_attach_handed_over(const struct config *config, struct tracker *track
 	if (ret)
 		return ret;
 	facts.boot_id = before.identity.boot_id;
-	if (!taking_witness(volume, &witness, &problem))
+	if (!taking_witness(volume, &witness, &facts.counted, &problem))
 		facts.witness = &witness;
 	if (handover_judge(&facts, reason, sizeof(reason)) == TRUST_TRACKED)
 		return taking_trust(tracker, &before, (uint64_t[]){ earlier.traced_write_sectors,
