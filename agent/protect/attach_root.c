@@ -3,12 +3,13 @@
  *
  * Early: the root file system is still read-only, as the initramfs mounted it. Tracking
  * begins, the comparison is made, and what came of it is noted in /run, which ends with
- * the boot. Nothing can be removed yet, and nothing is believed yet.
+ * the boot. Then the slot is emptied, durably, in the way in which it was filled. So it
+ * is out of use before anything can be written to the file system.
  *
- * Late: the root file system can be written to. The slot is emptied, durably, and only
- * then the note is believed. Power may fail before that: as long as the root file system
- * was read-only nothing was written, and the next boot may take the slot again; if it
- * was not, its superblock tells so before anything else is on the device (rootfs.c).
+ * Late: the root file system can be written to. A slot that is not empty is emptied; and
+ * only then the note is believed. Should power fail before the early step came to its
+ * end, the next boot takes the slot again, for nothing was written; if it was, the
+ * superblock tells so before anything else is on the device (rootfs.c).
  */
 #include "agent/protect/run.h"
 
@@ -16,6 +17,7 @@
 #include "agent/base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 int volume_root_busy(const struct config *config, const struct config_volume *volume,
@@ -67,10 +69,29 @@ static int early_find(const struct config *config, struct run_volume *volume,
 	return ret ? ret : slot_find(folder, name, &volume->slot_place, err);
 }
 
+/* Through the device; and the file system, which reads past its cache, shows it. */
+static int early_empty(const struct config *config, const struct run_volume *volume,
+		       struct error *err)
+{
+	CLEANUP(handover_fini) struct handover left = { 0 };
+	CLEANUP_CLOSE int fd = open(volume->device.path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return error_set(err, -errno, "cannot open %s: %s", volume->device.path,
+				 error_text(errno));
+	ret = slot_unwrite(fd, &volume->slot_place, err);
+	if (ret)
+		return ret;
+	ret = slot_load(config->agent.state, volume->config->name, &left, err);
+	return ret == -ENOENT ? 0 : error_set(err, -EIO, "the hand-over slot could not be put out of use");
+}
+
 static int early_locked(const struct config *config, struct tracker *tracker,
 			struct run_volume *volume, struct attach_result *result,
 			struct error *err)
 {
+	struct error problem = ERROR_INIT;
 	int ret = early_find(config, volume, err);
 
 	if (ret)
@@ -82,9 +103,13 @@ static int early_locked(const struct config *config, struct tracker *tracker,
 	}
 	volume->has_handover = true;
 	ret = volume_begin_tracking(config, tracker, volume, ROOT_FOLDER, err);
+	if (!ret && early_empty(config, volume, &problem)) {
+		state_distrust(&volume->state, "%s", problem.message);
+		ret = volume_state_save(ROOT_FOLDER, &volume->state, err);
+	}
 	result->slot = volume->slot;
 	result->granularity_bytes = volume->granularity_bytes;
-	result->handed_over = volume->handed_over;
+	result->handed_over = volume->state.trust == TRUST_TRACKED;
 	result->trust = volume->state.trust;
 	strcpy(result->reason, volume->state.reason);
 	return ret;
@@ -147,7 +172,8 @@ int volume_take_root(const struct config *config, struct tracker *tracker, bool 
 		ret = device_free(ROOT_FOLDER, name, &volume->device, err);
 	if (ret)
 		return ret;
-	volume->slot_spent = was == SLOT_FILLED || was == SLOT_DAMAGED;
+	volume->slot_spent = was == SLOT_FILLED || was == SLOT_DAMAGED ||
+			     volume_state_exists(ROOT_FOLDER, name);
 	if (late_note(tracker, name, &volume->state.id, &note) && tracked) {
 		volume->state = note;
 		volume->handed_over = note.trust == TRUST_TRACKED;

@@ -500,7 +500,7 @@ int slot_find(const char *state_folder, const char *name, struct slot_place *pla
 int slot_write(const char *state_folder, const char *name, int device_fd,
 	       const struct slot_place *place, const struct handover *handover,
 	       uint64_t *sectors, struct error *err);
-/* Empties it again in the same way. One that is not filled is left alone. */
+/* Empties it again in the same way, durably. One that is not filled is left alone. */
 int slot_unwrite(int device_fd, const struct slot_place *place, struct error *err);
 
 /* ---- the judgement ---------------------------------------------------------- */

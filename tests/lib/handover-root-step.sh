@@ -24,7 +24,7 @@ backup() {
 summary() { jq -r "select(.message_type == \"summary\") | .$1" backup.json; }
 
 # crash NAME AFTER BEFORE COMMAND: a unit that cuts the power if the kernel's command
-# line says lab.crash=NAME.
+# line says lab.crash=NAME. It says so on the console, if COMMAND succeeded.
 crash() {
 	cat >"/etc/systemd/system/lab-crash-$1.service" <<-END
 		[Unit]
@@ -34,7 +34,7 @@ crash() {
 		Before=$3
 		[Service]
 		Type=oneshot
-		ExecStart=/bin/sh -c '$4; echo b >/proc/sysrq-trigger; sleep 60'
+		ExecStart=/bin/sh -c '$4 && echo "lab: power fails, $1" >/dev/kmsg; echo b >/proc/sysrq-trigger; sleep 60'
 		[Install]
 		WantedBy=sysinit.target
 	END
@@ -72,7 +72,12 @@ prepare() {
 		device = /dev/mapper/system-root
 	END
 	systemctl --quiet enable clawback-handover.service clawback-handover-root.service
-	crash ro clawback-handover-root.service "systemd-remount-fs.service clawback-handover.service" :
+	crash early "" "clawback-handover-root.service systemd-remount-fs.service" true
+	crash ro clawback-handover-root.service "systemd-remount-fs.service clawback-handover.service" true
+	# A boot in which nobody takes what was saved.
+	mkdir -p /etc/systemd/system/clawback-handover-root.service.d
+	printf '[Unit]\nConditionKernelCommandLine=!clawback.early=no\n' \
+		>/etc/systemd/system/clawback-handover-root.service.d/lab.conf
 	# What it writes must be found by the next boot.
 	crash rw systemd-remount-fs.service clawback-handover.service \
 		"head -c 100000 /dev/urandom >/root/crashed && sync"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A real Debian's root file system stays tracked across a clean reboot, also when power
-# fails before it is writable again; and whatever else happens in between is found out.
+# A real Debian's root file system stays tracked across a clean reboot; whatever else
+# happens in between is found out, and what was saved is believed once at most.
 #
 # kernels: 6.1
 # guest: host
@@ -23,8 +23,11 @@ boot() {
 	echo "==== boot: $*, $SECONDS s"
 	debian_boot "$work" "${parameters:-}" "$@"
 }
-# A boot that the units of the step cut short.
-boot_crash() { parameters=lab.crash=$1 assert_exit 99 boot none; }
+# boot_crash WHEN [PARAMETER]: a boot that the units of the step cut short.
+boot_crash() {
+	parameters="lab.crash=$*" assert_exit 99 boot none
+	grep -aq "lab: power fails, $1" "$work/console" || fail "power did not fail as it should have"
+}
 
 # saved WORD: what the end of the last boot said of its saving, on the console.
 saved() {
@@ -55,21 +58,29 @@ mounted_elsewhere() {
 
 boot prepare
 saved "root: saved for the next boot"
-echo "== power fails while the root file system is still read-only: nothing is lost"
-boot_crash ro
+echo "== power fails before anything of ours runs: nothing is lost"
+boot_crash early
 boot judge_tracked
 saved "root: saved for the next boot"
 restores
-echo "== it fails once it is writable, and before what was saved is out of use"
+echo "== it fails once the root file system is writable"
 boot_crash rw
-boot judge_untrusted "sectors were written in this boot before tracking began"
+boot judge_untrusted "it was not tracked"
 saved "root: saved for the next boot"
 restores
 is_full || exit 0
 echo "== another system had it in between"
 mounted_elsewhere
 boot judge_untrusted "first or last MiB"
+saved "root: saved for the next boot"
 restores
+echo "== it is written to in the new boot, before tracking begins"
+boot_crash rw clawback.early=no
+boot judge_untrusted "sectors were written in this boot before tracking began"
+saved "root: saved for the next boot"
+echo "== power fails after what was saved is out of use"
+boot_crash ro
+boot judge_untrusted "it was not tracked"
 echo "== without a shutdown"
 assert_exit 99 boot power_cut
 boot judge_untrusted "it was not tracked"
