@@ -110,7 +110,9 @@ debian_build() {
 	mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 -d "$work/tree" "$work/ext4" 640M >"$work/log" &&
 	debian_root_disk "$work/final/root.img" "$work/ext4" &&
 	mv "$work/final" "$final" &&
-	rm -rf "$work"
+	rm -rf "$work" || return 1
+	# Superseded ones go, unless a test may still be copying them.
+	find "${final%/*}" -maxdepth 1 -name '*-layout*' ! -path "$final" -mtime +30 -exec rm -rf {} +
 }
 
 debian_image() {

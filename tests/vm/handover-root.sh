@@ -2,7 +2,7 @@
 # A real Debian's root file system stays tracked across a clean reboot; whatever else
 # happens in between is found out, and what was saved is believed once at most.
 #
-# kernels: 6.1
+# quick-kernels: 6.1
 # guest: host
 # timeout: 600
 # full-timeout: 1200
