@@ -7,6 +7,7 @@
 #   make coverage   unit and native lanes with coverage, report on stdout
 #   make install    DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 #                   SYSTEMDUNITDIR=PREFIX/lib/systemd/system
+#                   SYSTEMDSHUTDOWNDIR=/usr/lib/systemd/system-shutdown
 #   make clean
 #
 #   V=1             show commands
@@ -22,6 +23,8 @@ BUILD ?= build
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
+# systemd looks nowhere else.
+SYSTEMDSHUTDOWNDIR ?= /usr/lib/systemd/system-shutdown
 CC ?= gcc
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
@@ -189,8 +192,13 @@ install: $(BUILD)/clawback
 	install -D -m 644 docs/clawback.8 $(DESTDIR)$(PREFIX)/share/man/man8/clawback.8
 	install -D -m 644 docs/clawback.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/clawback.conf.5
 	install -d -m 755 $(DESTDIR)$(SYSTEMDUNITDIR)
-	sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/clawback-handover.service \
-		>$(DESTDIR)$(SYSTEMDUNITDIR)/clawback-handover.service
+	for unit in clawback-handover clawback-handover-root; do \
+		sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/$$unit.service \
+			>$(DESTDIR)$(SYSTEMDUNITDIR)/$$unit.service || exit; done
+	install -d -m 755 $(DESTDIR)$(SYSTEMDSHUTDOWNDIR)
+	sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/system-shutdown \
+		>$(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback
+	chmod 755 $(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
 	install -d -m 700 $(DESTDIR)/var/lib/clawback
 

@@ -11,7 +11,7 @@
 #define WAIT_SECONDS_MAX 3600u
 
 struct attach {
-	bool all, boot;
+	bool all, boot, root;
 	bool waits;			/* --wait was given: */
 	unsigned wait_seconds;
 	uint64_t deadline_ns;		/* of --boot */
@@ -31,6 +31,14 @@ static int take_boot(struct cli *cli, const char *value, struct error *err)
 	(void)value;
 	(void)err;
 	((struct attach *)cli->settings)->boot = true;
+	return 0;
+}
+
+static int take_root(struct cli *cli, const char *value, struct error *err)
+{
+	(void)value;
+	(void)err;
+	((struct attach *)cli->settings)->root = true;
 	return 0;
 }
 
@@ -80,12 +88,13 @@ static int attach_one(struct cli *cli, const struct config_volume *volume, json_
 {
 	struct attach *attach = cli->settings;
 	struct attach_result result;
-	int ret = attach->boot ? protect_attach_boot(&cli->config, volume, attach->deadline_ns,
+	int ret = attach->root ? protect_attach_root(&cli->config, volume, &result, err) :
+		  attach->boot ? protect_attach_boot(&cli->config, volume, attach->deadline_ns,
 						     &result, err)
 			       : protect_attach(&cli->config, volume, &result, err);
 
-	/* What was never attached has nothing to lose at a boot. */
-	if (ret == -ENOENT && attach->boot) {
+	/* What was never attached, or handed over, has nothing to lose at a boot. */
+	if (ret == -ENOENT && (attach->boot || attach->root)) {
 		*err = (struct error)ERROR_INIT;
 		return 0;
 	}
@@ -126,14 +135,16 @@ static int handover_one(struct cli *cli, const struct config_volume *volume, jso
 			struct error *err)
 {
 	struct attach *attach = cli->settings;
-	int ret = protect_handover(&cli->config, volume, err);
+	int ret = attach->root ? protect_handover_root(&cli->config, volume, err)
+			       : protect_handover(&cli->config, volume, err);
 
 	if (ret == -ENOENT && attach->all) {
 		*err = (struct error)ERROR_INIT;
 		return 0;
 	}
-	/* It would be untrusted anyway. */
-	if (ret == -ESTALE && attach->all) {
+	/* It would be untrusted anyway; or its time comes later. */
+	if (attach->all && (ret == -ESTALE || (!attach->root && (ret == -ETXTBSY ||
+								 ret == -EOPNOTSUPP)))) {
 		log_note("%s", err->message);
 		*err = (struct error)ERROR_INIT;
 		return 0;
@@ -160,7 +171,7 @@ static int one_of_many(struct cli *cli, one_fn one, const struct config_volume *
 	int ret = one(cli, volume, list, err);
 
 	if (!ret || err->exit == EXIT_INTERRUPTED || one == detach_one ||
-	    (one == attach_one && !attach->boot))
+	    (one == attach_one && !attach->boot && !attach->root))
 		return ret;
 	log_warning("%s", err->message);
 	attach->failed++;
@@ -207,7 +218,9 @@ static int attach_run(struct cli *cli, struct error *err)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--wait goes with --boot");
 	if (attach->boot && cli->argument_count)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--boot is for all volumes");
-	attach->all |= attach->boot;
+	if (attach->root && (attach->boot || attach->all || cli->argument_count))
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--root stands alone");
+	attach->all |= attach->boot || attach->root;
 	attach->deadline_ns = elapsed_ns() + seconds * 1000000000u;
 	return each_volume(cli, attach_one, err);
 }
@@ -219,13 +232,25 @@ static int detach_run(struct cli *cli, struct error *err)
 
 static int handover_run(struct cli *cli, struct error *err)
 {
+	struct attach *attach = cli->settings;
+
+	if (attach->root && (attach->all || cli->argument_count))
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--root stands alone");
+	attach->all |= attach->root;
 	return each_volume(cli, handover_one, err);
 }
 
 static const struct cli_option attach_options[] = {
 	{ "all", 0, NULL, "every configured volume", take_all },
 	{ "boot", 0, NULL, "every volume attached before; waits for devices", take_boot },
+	{ "root", 0, NULL, "the root file system's volume, before it is writable", take_root },
 	{ "wait", 0, "SECONDS", "so long at most (30)", take_wait },
+	{ NULL, 0, NULL, NULL, NULL },
+};
+
+static const struct cli_option handover_options[] = {
+	{ "all", 0, NULL, "every configured volume", take_all },
+	{ "root", 0, NULL, "the root file system's volume, when it is read-only", take_root },
 	{ NULL, 0, NULL, NULL, NULL },
 };
 
@@ -258,7 +283,7 @@ const struct cli_verb verb_handover = {
 	.name = "handover",
 	.arguments = "VOLUME...",
 	.summary = "Save the marks of unmounted volumes for the next boot",
-	.options = all_options,
+	.options = handover_options,
 	.settings_size = sizeof(struct attach),
 	.maximum = -1,
 	.run = handover_run,

@@ -91,6 +91,10 @@ static int detach_locked(const struct config *config, const struct config_volume
 	ret = volume_state_save(config->agent.state, &state, err);
 	if (!ret)
 		ret = handover_remove(config->agent.state, volume->name, err);
+	if (!ret)
+		ret = volume_forget_root(config, volume->name, err);
+	if (!ret && found)
+		ret = device_free(ROOT_FOLDER, volume->name, &device, err);
 	if (!ret && found)
 		ret = device_free(config->agent.state, volume->name, &device, err);
 	return ret ? ret : tracker_detach(tracker, slot, err);

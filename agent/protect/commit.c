@@ -66,6 +66,7 @@ static void state_take_point(const struct boundary_volume *frozen,
 		state->since_ns = volume->point.time_ns;
 		state->reason[0] = '\0';
 	}
+	state->handed_over_ns = 0;
 	state->identity = volume->identity;
 	state->recursion_misses = volume->recursion_misses;
 	state->base = frozen->base;
@@ -132,6 +133,10 @@ int volume_adopt(struct host *host, struct run_volume *volume, struct error *err
 		ours = !memcmp(&next.signer, &own, sizeof(own)) &&
 		       next.parent == state->head_point &&
 		       !memcmp(next.parent_hash, state->head_hash, sizeof(next.parent_hash));
+		/* The run died before the last boot's end, or volume and state are an image
+		 * of then, and the point was made later. */
+		if (ours && state->handed_over_ns)
+			state_distrust(state, "its repository has a point that it did not know when it was handed over; perhaps it was set back to then");
 		if (ours) {
 			log_note("volume %s: point %" PRIu64 " was committed by a run that did "
 				 "not live to say so", state->name, next.number);

@@ -10,7 +10,7 @@
  * that it is believed once at most; tracking begins before the comparison, so that
  * a write is either traced, or found by the comparison or the ledger.
  */
-#include "agent/protect/run.h"
+#include "agent/protect/saving.h"
 
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
@@ -23,15 +23,6 @@
 
 /* ---- saving ------------------------------------------------------------ */
 
-struct saving {
-	const struct config *config;
-	struct tracker *tracker;
-	struct volume_state state;
-	struct device_facts device;
-	struct tracker_slot slot;
-	int fd;				/* of the held device */
-};
-
 static bool ledger_same(const struct tracker_ledger *a, const struct tracker_ledger *b)
 {
 	return a->kernel_write_sectors == b->kernel_write_sectors &&
@@ -40,68 +31,12 @@ static bool ledger_same(const struct tracker_ledger *a, const struct tracker_led
 	       a->traced_discard_sectors == b->traced_discard_sectors;
 }
 
-static int saving_find(struct saving *saving, const struct config_volume *volume,
-		       struct error *err)
-{
-	uint32_t slot;
-	int ret = volume_state_load(saving->config->agent.state, volume->name, &saving->state,
-				    err);
-
-	if (!ret)
-		ret = device_find(volume->device, saving->state.dm_uuid, &saving->device, err);
-	if (ret)
-		return ret == -ENOENT ? (err->code = -ENODEV) : ret;
-	ret = tracker_find(saving->tracker, saving->device.device, &slot);
-	if (ret)
-		return error_set(err, ret, "volume %s is not attached", volume->name);
-	return ret ? ret : tracker_slot(saving->tracker, slot, &saving->slot, err);
-}
-
-static int saving_marks(struct saving *saving, struct bitmap *marks, struct error *err)
-{
-	int ret = bitmap_init(marks, saving->slot.blocks);
-
-	if (ret)
-		return error_set(err, ret, "keeping the marks in memory: %s", error_text(ret));
-	ret = tracker_read_retired(saving->tracker, saving->slot.slot, marks, err);
-	if (ret == -ENOENT)
-		ret = 0;
-	return ret ? ret : tracker_read_current(saving->tracker, saving->slot.slot, marks, err);
-}
-
-static int saving_fill(struct saving *saving, struct handover *handover, struct error *err)
-{
-	const struct device_facts *device = &saving->device;
-	struct tracker_facts facts;
-	int ret = tracker_facts(saving->tracker, &facts, err);
-
-	if (ret)
-		return ret;
-	handover->volume = saving->state.id;
-	strcpy(handover->boot_id, facts.identity.boot_id);
-	handover->time_ns = clock_ns();
-	handover->bytes = device->bytes;
-	handover->granularity_bytes = saving->slot.block_bytes;
-	memcpy(handover->dm_uuid, device->dm_uuid, sizeof(handover->dm_uuid));
-	ret = crypto_random(&handover->seed, sizeof(handover->seed), err);
-	if (!ret)
-		ret = device_place_digest(device, handover->place, err);
-	if (!ret)
-		ret = volume_state_digest(saving->config->agent.state, saving->state.name,
-					  handover->state, err);
-	if (!ret)
-		ret = saving_marks(saving, &handover->marks, err);
-	return ret ? ret : witness_read(saving->fd, device->bytes, &handover->marks,
-					handover->granularity_bytes, handover->seed,
-					&handover->witness, err);
-}
-
 /* Still nobody else there, and nothing counted since `before`? */
 static int saving_still(struct saving *saving, const struct tracker_ledger *before,
 			struct error *err)
 {
 	struct tracker_ledger now;
-	int ret = device_hold_check(&saving->device, err);
+	int ret = device_hold_check(&saving->device, false, err);
 
 	if (!ret)
 		ret = tracker_ledger(saving->tracker, saving->device.device, &now, err);
@@ -117,16 +52,12 @@ static int saving_held(struct saving *saving, struct error *err)
 	CLEANUP(handover_fini) struct handover handover = { 0 };
 	struct error undo = ERROR_INIT;
 	struct tracker_ledger ledger;
-	char reason[256];
 	int ret = tracker_ledger(saving->tracker, saving->device.device, &ledger, err);
 
-	if (ret)
-		return ret;
-	if (volume_judge(saving->tracker, &saving->state, &saving->device, &ledger, reason,
-			 sizeof(reason)) != TRUST_TRACKED)
-		return error_set(err, -ESTALE, "it is untrusted, so there is nothing to hand over: %s",
-				 reason);
-	ret = saving_fill(saving, &handover, err);
+	if (!ret)
+		ret = saving_judge(saving, &ledger, err);
+	if (!ret)
+		ret = saving_fill(saving, &handover, err);
 	if (!ret)
 		ret = saving_still(saving, &ledger, err);
 	if (ret)
@@ -139,55 +70,30 @@ static int saving_held(struct saving *saving, struct error *err)
 	return ret;
 }
 
-static int saving_locked(struct saving *saving, const struct config_volume *volume,
-			 struct error *err)
+static int saving_locked(struct saving *saving, struct error *err)
 {
-	const char *folder = saving->config->agent.state;
+	const char *folder = saving->config->agent.state, *name = saving->state.name;
 	struct error undo = ERROR_INIT;
-	int ret = saving_find(saving, volume, err);
+	int ret = handover_remove(folder, name, err);
 
-	if (ret)
-		return ret;
-	ret = handover_remove(folder, volume->name, err);
 	if (!ret)
-		ret = device_hold(folder, volume->name, &saving->device, &saving->fd, err);
+		ret = device_hold(folder, name, &saving->device, &saving->fd, err);
 	if (ret)
 		return ret;
 	ret = saving_held(saving, err);
 	cleanup_close(&saving->fd);
-	if (ret && device_free(folder, volume->name, &saving->device, &undo))
-		log_warning("volume %s: %s", volume->name, undo.message);
+	saving->fd = -1;
+	if (ret && device_free(folder, name, &saving->device, &undo))
+		log_warning("volume %s: %s", name, undo.message);
 	return ret;
 }
 
 int protect_handover(const struct config *config, const struct config_volume *volume,
 		     struct error *err)
 {
-	CLEANUP_CLOSE int lock_fd = -1;
-	struct saving saving = { .config = config, .fd = -1 };
-	unsigned removed;
-	int ret;
+	int ret = volume_root_busy(config, volume, err);
 
-	if (!volume_state_exists(config->agent.state, volume->name))
-		return error_set(err, -ENOENT, "volume %s is not attached", volume->name);
-	/* A dead run's helpers would have the volume open, and its table not its own. */
-	ret = boundary_recover(config->agent.state, &removed, err);
-	if (!ret)
-		ret = volume_lock(config->agent.state, volume->name, "handover", &lock_fd, err);
-	if (ret)
-		return ret;
-	ret = tracker_open(false, &saving.tracker, err);
-	if (ret == -ENOENT)
-		return error_set(err, ret, "volume %s is not attached", volume->name);
-	if (!ret)
-		ret = saving_locked(&saving, volume, err);
-	tracker_close(saving.tracker);
-	if (ret == -EBUSY)
-		error_hint(err, "unmount it and end what uses it, then repeat this; else the "
-			   "next boot finds it untrusted");
-	if (ret == -ESTALE)
-		error_hint(err, "a backup makes it tracked again");
-	return ret && ret != -ENOENT ? error_prefix(err, "volume %s", volume->name) : ret;
+	return ret ? ret : saving_run(config, volume, false, saving_locked, err);
 }
 
 /* ---- taking ------------------------------------------------------------ */
@@ -230,17 +136,31 @@ int volume_take_handover(const struct config *config, struct tracker *tracker, b
 	return ret ? ret : device_free(folder, name, &volume->device, err);
 }
 
+/* Whether the kernel counts at all shows by what is read here. */
 static int taking_witness(const struct run_volume *volume, struct witness *witness,
-			  struct error *err)
+			  bool *counted, struct error *err)
 {
 	const struct handover *saved = &volume->handover;
+	struct witness_plan plan = {
+		.marks = &saved->marks,
+		.granularity_bytes = saved->granularity_bytes,
+		.seed = saved->seed,
+		.hidden = &volume->slot_place,
+	};
 	CLEANUP_CLOSE int fd = open(volume->device.path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	uint64_t before, after;
+	int ret;
 
 	if (fd < 0)
 		return error_set(err, -errno, "cannot open %s: %s", volume->device.path,
 				 error_text(errno));
-	return witness_read(fd, volume->device.bytes, &saved->marks, saved->granularity_bytes,
-			    saved->seed, witness, err);
+	ret = device_sectors_read(&volume->device, &before, err);
+	if (!ret)
+		ret = witness_read(fd, volume->device.bytes, &plan, witness, err);
+	if (!ret)
+		ret = device_sectors_read(&volume->device, &after, err);
+	*counted = !ret && after > before;
+	return ret;
 }
 
 /* Tracked from now on, and nothing but the saved marks happened before. */
@@ -254,6 +174,7 @@ static int taking_trust(struct tracker *tracker, const struct tracker_facts *bef
 	if (ret)
 		return ret;
 	state->identity = before->identity;
+	state->handed_over_ns = clock_ns();
 	state->recursion_misses = before->recursion_misses;
 	/*
 	 * Zero for the kernel: a write that was under way before tracking began, and
@@ -307,7 +228,7 @@ int volume_attach_handed_over(const struct config *config, struct tracker *track
 	if (ret)
 		return ret;
 	facts.boot_id = before.identity.boot_id;
-	if (!taking_witness(volume, &witness, &problem))
+	if (!taking_witness(volume, &witness, &facts.counted, &problem))
 		facts.witness = &witness;
 	if (handover_judge(&facts, reason, sizeof(reason)) == TRUST_TRACKED)
 		return taking_trust(tracker, &before, (uint64_t[]){ earlier.traced_write_sectors,

@@ -88,12 +88,9 @@ static void state_follow(struct volume_state *state, const struct device_facts *
 	state->bytes = device->bytes;
 }
 
-/*
- * A new slot. It has forgotten what an old one collected: the volume is untrusted,
- * durably, unless the last boot handed it over.
- */
-static int slot_attach(const struct config *config, struct tracker *tracker,
-		       struct run_volume *volume, struct error *err)
+int volume_begin_tracking(const struct config *config, struct tracker *tracker,
+			  struct run_volume *volume, const char *state_folder,
+			  struct error *err)
 {
 	struct tracker_volume wanted = {
 		.device = volume->device.device,
@@ -119,7 +116,7 @@ static int slot_attach(const struct config *config, struct tracker *tracker,
 	volume->attached_now = true;
 	volume->state.granularity_bytes = wanted.block_bytes;
 	state_follow(&volume->state, &volume->device, volume->config);
-	return volume_state_save(config->agent.state, &volume->state, err);
+	return volume_state_save(state_folder, &volume->state, err);
 }
 
 /*
@@ -171,13 +168,16 @@ static int slot_check(const struct config *config, struct tracker *tracker,
 	return ret;
 }
 
-/* Not tracked until now, or not as it has to be. */
+/*
+ * Not tracked until now, or not as it has to be. A new slot has forgotten what an old
+ * one collected: the volume is untrusted, durably, unless the last boot handed it over.
+ */
 static int slot_renew(const struct config *config, struct tracker *tracker,
 		      struct run_volume *volume, struct error *err)
 {
 	if (!volume->has_handover)
 		state_distrust(&volume->state, "it was not tracked");
-	return slot_attach(config, tracker, volume, err);
+	return volume_begin_tracking(config, tracker, volume, config->agent.state, err);
 }
 
 int volume_prepare(const struct config *config, struct tracker *tracker,
@@ -199,10 +199,14 @@ int volume_prepare(const struct config *config, struct tracker *tracker,
 		error_set(err, ret, "asking the tracker: %s", error_text(ret));
 	else
 		ret = volume_take_handover(config, tracker, tracked, volume, err);
+	if (!ret)
+		ret = volume_take_root(config, tracker, tracked, volume, err);
 	if (!ret && tracked)
 		ret = slot_check(config, tracker, volume, &fits, err);
 	if (!ret && !fits)
 		ret = slot_renew(config, tracker, volume, err);
 	handover_fini(&volume->handover);
+	if (!ret)
+		volume_keep_slot(config, volume);
 	return ret ? error_prefix(err, "volume %s", volume->config->name) : 0;
 }

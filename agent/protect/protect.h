@@ -82,10 +82,22 @@ int protect_attach_boot(const struct config *config, const struct config_volume 
 /*
  * Saves what is known of a volume for the next boot and holds its device still until
  * then, or until it is attached again. -EBUSY while it is in use, -ESTALE when it is
- * untrusted, -ENOENT when it is not attached; then nothing is saved.
+ * untrusted, -ENOENT when it is not attached, -ETXTBSY when it carries the root file
+ * system, -EOPNOTSUPP when that can never be handed over; then nothing is saved.
  */
 int protect_handover(const struct config *config, const struct config_volume *volume,
 		     struct error *err);
+
+/*
+ * The same for the volume of the root file system, which holds the state folder, both
+ * ways while that is read-only: at the very end of a boot, and before it becomes
+ * writable in the next (protect_attach then takes it over). -ENOENT for other volumes,
+ * and when nothing was handed over.
+ */
+int protect_handover_root(const struct config *config, const struct config_volume *volume,
+			  struct error *err);
+int protect_attach_root(const struct config *config, const struct config_volume *volume,
+			struct attach_result *result, struct error *err);
 
 uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
 

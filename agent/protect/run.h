@@ -18,6 +18,8 @@ struct run_volume {
 	struct handover handover;	/* what the last boot left, until it is taken */
 	bool has_handover;
 	bool handed_over;		/* and was believed */
+	struct slot_place slot_place;	/* root: of the slot that it was in */
+	bool slot_spent;		/* … which has to be made anew */
 	struct tracker_identity identity; /* just after the boundary */
 	uint64_t recursion_misses;
 	bool full;
@@ -63,6 +65,30 @@ int volume_take_handover(const struct config *config, struct tracker *tracker, b
 int volume_attach_handed_over(const struct config *config, struct tracker *tracker,
 			      const struct tracker_volume *wanted, struct run_volume *volume,
 			      struct error *err);
+
+/*
+ * A new slot of the tracker for a volume without one, with what was handed over, or
+ * else untrusted; then saves the state, in `state_folder`.
+ */
+int volume_begin_tracking(const struct config *config, struct tracker *tracker,
+			  struct run_volume *volume, const char *state_folder,
+			  struct error *err);
+
+/*
+ * The root file system's volume (protect/attach_root.c). is_root: of any kind. busy:
+ * 0 when it is not; else -ETXTBSY, or -EOPNOTSUPP when it can never be handed over.
+ */
+bool volume_is_root(const struct config *config, const struct config_volume *volume);
+int volume_root_busy(const struct config *config, const struct config_volume *volume,
+		     struct error *err);
+/* Empties the slot, durably; then takes over what was found before the root file system
+ * became writable. `tracked`: there is a slot of the tracker. */
+int volume_take_root(const struct config *config, struct tracker *tracker, bool tracked,
+		     struct run_volume *volume, struct error *err);
+/* Drops all that could be taken over. */
+int volume_forget_root(const struct config *config, const char *name, struct error *err);
+/* Provides for the end of this boot; that it failed is told, and no more. */
+void volume_keep_slot(const struct config *config, const struct run_volume *volume);
 
 uint64_t clock_ns(void);		/* CLOCK_REALTIME */
 

@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +82,18 @@ int device_facts(const char *path, struct device_facts *facts, struct error *err
 		return error_set(err, ret, "cannot find out who uses %s: %s", path,
 				 error_text(ret));
 	return device_dm(facts, err);
+}
+
+int device_sectors_read(const struct device_facts *device, uint64_t *sectors,
+			struct error *err)
+{
+	char text[512];
+	int ret = sysfs_text(device->device, "stat", text, sizeof(text));
+
+	if (!ret && sscanf(text, "%*u %*u %" SCNu64, sectors) != 1)
+		ret = -EBADMSG;
+	return ret ? error_set(err, ret, "cannot read the counters of %s: %s", device->path,
+			       error_text(ret)) : 0;
 }
 
 /* The node of a dm device: /dev/mapper/NAME when that is it, else /dev/dm-N. */

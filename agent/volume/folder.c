@@ -45,3 +45,8 @@ bool pending_exists(const char *state_folder, const char *name)
 {
 	return file_exists(state_folder, name, "pending");
 }
+
+bool slot_exists(const char *state_folder, const char *name)
+{
+	return file_exists(state_folder, name, SLOT_FILE);
+}

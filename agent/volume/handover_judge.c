@@ -84,6 +84,14 @@ static bool handover_place(const struct handover_facts *f, char *why, size_t roo
 	return handover_say(why, room, "the volume lies elsewhere since the reboot (its table or start changed)");
 }
 
+/* Zero is what a kernel that was told not to count (iostats) says, too. */
+static bool handover_uncounted(const struct handover_facts *f, char *why, size_t room)
+{
+	if (f->counted || !f->witness)
+		return false;
+	return handover_say(why, room, "the kernel does not count what is read from and written to the device (queue/iostats)");
+}
+
 static bool handover_writes(const struct handover_facts *f, char *why, size_t room)
 {
 	if (!f->ledger.kernel_write_sectors)
@@ -135,7 +143,7 @@ static bool handover_sample(const struct handover_facts *f, char *why, size_t ro
 static handover_rule *const handover_rules[] = {
 	handover_volume, handover_state, handover_boot,
 	handover_size, handover_granularity, handover_uuid, handover_place,
-	handover_writes, handover_discards,
+	handover_uncounted, handover_writes, handover_discards,
 	handover_unread, handover_edges, handover_journal, handover_sample,
 };
 

@@ -6,6 +6,9 @@
  * is flushed and comes to its end. From there on nothing changes until somebody
  * makes it writable again.
  *
+ * The device of a mounted file system cannot be claimed. If that is read-only, the
+ * mount may be the one other user: it does not write, and it cannot be made writable.
+ *
  * The note says in which boot the device was made read-only. Killed in between, a
  * device that is read-only without need is mended by the next run; with the boot
  * the flag vanishes, and the note means nothing.
@@ -20,6 +23,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,11 +44,15 @@ static int note_boot(char **boot, struct error *err)
 static int note_write(const char *path, struct error *err)
 {
 	CLEANUP_FREE char *boot = NULL;
+	char folder[PATH_MAX];
 	int ret = note_boot(&boot, err);
 
 	if (ret)
 		return ret;
-	ret = file_replace(path, boot, strlen(boot), 0600);
+	strcpy(folder, path);
+	ret = file_make_folders(dirname(folder), 0700);
+	if (!ret)
+		ret = file_replace(path, boot, strlen(boot), 0600);
 	return ret ? error_set(err, ret, "cannot write %s: %s", path, error_text(ret)) : 0;
 }
 
@@ -92,8 +100,9 @@ static int hold_claim(const struct device_facts *device, int *fd, struct error *
 	       error_set(err, -errno, "cannot open %s: %s", device->path, error_text(errno));
 }
 
-int device_hold_check(const struct device_facts *device, struct error *err)
+int device_hold_check(const struct device_facts *device, bool mounted, struct error *err)
 {
+	int ours = mounted ? 2 : 1;
 	struct dmdev_info info;
 	uint64_t inflight;
 	int ret = tracker_inflight(device->device, &inflight, err);
@@ -102,15 +111,16 @@ int device_hold_check(const struct device_facts *device, struct error *err)
 		return error_set(err, -EBUSY, "%s still has writes under way", device->path);
 	if (ret || !device->is_dm)
 		return ret ? ret : openers_check(device, err);
-	/* Device-mapper counts, whoever it is: ours is the one. */
+	/* Device-mapper counts, whoever it is: ours is the one, a mount another. */
 	ret = dmdev_info(device->device, &info, err);
-	if (!ret && info.open_count > 1)
+	if (!ret && info.open_count > ours)
 		ret = error_set(err, -EBUSY, "%s is open %d times elsewhere", device->path,
-				info.open_count - 1);
+				info.open_count - ours);
 	return ret;
 }
 
-static int hold_settle(const struct device_facts *device, int fd, struct error *err)
+static int hold_settle(const struct device_facts *device, bool mounted, int fd,
+		       struct error *err)
 {
 	struct timespec nap = { 0, 50 * 1000000L };
 	int ret = -EBUSY;
@@ -123,8 +133,30 @@ static int hold_settle(const struct device_facts *device, int fd, struct error *
 					 error_text(errno));
 		ret = interrupt_check(err);
 		if (!ret)
-			ret = device_hold_check(device, err);
+			ret = device_hold_check(device, mounted, err);
 	}
+	return ret;
+}
+
+static int hold_opened(const char *state_folder, const char *name,
+		       const struct device_facts *device, bool mounted, int *opened, int *fd,
+		       struct error *err)
+{
+	struct error undo = ERROR_INIT;
+	char note[PATH_MAX];
+	int ret = volume_path(state_folder, name, "held", note, err);
+
+	if (!ret && !device->read_only)
+		ret = note_write(note, err);
+	if (ret)
+		return ret;
+	ret = set_read_only(*opened, 1, device->path, err);
+	if (!ret)
+		ret = hold_settle(device, mounted, *opened, err);
+	if (ret)
+		device_free(state_folder, name, device, &undo);
+	else
+		*fd = STEAL_FD(*opened);
 	return ret;
 }
 
@@ -132,25 +164,28 @@ int device_hold(const char *state_folder, const char *name,
 		const struct device_facts *device, int *fd, struct error *err)
 {
 	CLEANUP_CLOSE int claimed = -1;
-	struct error undo = ERROR_INIT;
-	char note[PATH_MAX];
-	int ret = volume_path(state_folder, name, "held", note, err);
+	int ret = hold_claim(device, &claimed, err);
 
 	*fd = -1;
-	if (!ret)
-		ret = hold_claim(device, &claimed, err);
-	if (!ret && !device->read_only)
-		ret = note_write(note, err);
-	if (ret)
-		return ret;
-	ret = set_read_only(claimed, 1, device->path, err);
-	if (!ret)
-		ret = hold_settle(device, claimed, err);
-	if (ret)
-		device_free(state_folder, name, device, &undo);
-	else
-		*fd = STEAL_FD(claimed);
-	return ret;
+	return ret ? ret : hold_opened(state_folder, name, device, false, &claimed, fd, err);
+}
+
+int device_hold_mounted(const char *state_folder, const char *name,
+			const struct device_facts *device, int *fd, struct error *err)
+{
+	CLEANUP_CLOSE int opened = open(device->path, O_RDWR | O_DIRECT | O_CLOEXEC);
+
+	*fd = -1;
+	if (opened < 0)
+		return error_set(err, -errno, "cannot open %s: %s", device->path,
+				 error_text(errno));
+	return hold_opened(state_folder, name, device, true, &opened, fd, err);
+}
+
+int device_hold_open(const struct device_facts *device, int fd, bool writable,
+		     struct error *err)
+{
+	return set_read_only(fd, !writable, device->path, err);
 }
 
 int device_free(const char *state_folder, const char *name,

@@ -25,7 +25,8 @@ static void lock_holder(int fd, char *holder, size_t room)
 /* Nobody but the holder writes there: what has a temporary name was killed. */
 static void lock_sweep(const char *state_folder, const char *name)
 {
-	static const char *const files[] = { "state.json", "pending", "handover", "held" };
+	static const char *const files[] = { "state.json", "pending", "handover", SLOT_FILE,
+					     "held" };
 	char path[PATH_MAX];
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
@@ -37,6 +38,20 @@ static void lock_sweep(const char *state_folder, const char *name)
 		if (ret < 0)
 			log_warning("cannot remove left-overs of %s: %s", path, error_text(ret));
 	}
+}
+
+static int lock_take(int fd, const char *path, const char *name, struct error *err)
+{
+	char holder[128];
+
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return error_set(err, -errno, "cannot lock %s: %s", path, error_text(errno));
+	lock_holder(fd, holder, sizeof(holder));
+	return error_set_exit(err, EXIT_LOCKED, -EWOULDBLOCK,
+			      "volume %s is in use by another run (process %s); wait for it to end",
+			      name, holder[0] ? holder : "unknown");
 }
 
 int volume_lock(const char *state_folder, const char *name, const char *verb,
@@ -59,15 +74,9 @@ int volume_lock(const char *state_folder, const char *name, const char *verb,
 	if (fd < 0)
 		return error_set(err, -errno, "cannot open the lock %s: %s", path,
 				 error_text(errno));
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK)
-			return error_set(err, -errno, "cannot lock %s: %s", path,
-					 error_text(errno));
-		lock_holder(fd, holder, sizeof(holder));
-		return error_set_exit(err, EXIT_LOCKED, -EWOULDBLOCK,
-				      "volume %s is in use by another run (process %s); wait for it to end",
-				      name, holder[0] ? holder : "unknown");
-	}
+	ret = lock_take(fd, path, name, err);
+	if (ret)
+		return ret;
 	/* For people; the lock itself is the descriptor. */
 	length = snprintf(holder, sizeof(holder), "%d %s\n", (int)getpid(), verb);
 	if (ftruncate(fd, 0) < 0 || pwrite(fd, holder, (size_t)length, 0) != length)
@@ -76,4 +85,24 @@ int volume_lock(const char *state_folder, const char *name, const char *verb,
 	lock_sweep(state_folder, name);
 	*lock_fd = STEAL_FD(fd);
 	return 0;
+}
+
+int volume_lock_read_only(const char *state_folder, const char *name, int *lock_fd,
+			  struct error *err)
+{
+	CLEANUP_CLOSE int fd = -1;
+	char path[PATH_MAX];
+	int ret = volume_path(state_folder, name, "lock", path, err);
+
+	*lock_fd = -1;
+	if (ret)
+		return ret;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return error_set(err, -errno, "cannot open the lock %s: %s", path,
+				 error_text(errno));
+	ret = lock_take(fd, path, name, err);
+	if (!ret)
+		*lock_fd = STEAL_FD(fd);
+	return ret;
 }

@@ -15,12 +15,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STATE_VERSION 1
 #define STATE_LIMIT_BYTES (64u << 10)
 
 enum state_kind { STATE_TEXT, STATE_U32, STATE_U64, STATE_UUID, STATE_HEX, STATE_TRUST,
-		  STATE_HEX_NEW /* files of earlier versions lack it: zero then */ };
+		  /* files of earlier versions lack them: zero then */
+		  STATE_HEX_NEW, STATE_U64_NEW };
 
 struct state_field {
 	const char *key;
@@ -49,6 +51,7 @@ static const struct state_field state_fields[] = {
 	FIELD("trust", STATE_TRUST, trust),
 	FIELD("reason", STATE_TEXT, reason),
 	FIELD("since_ns", STATE_U64, since_ns),
+	FIELD("handed_over_ns", STATE_U64_NEW, handed_over_ns),
 	FIELD("boot_id", STATE_TEXT, identity.boot_id),
 	FIELD("program_id", STATE_U32, identity.program_id),
 	FIELD("link_id", STATE_U32, identity.link_id),
@@ -102,6 +105,7 @@ static json_t *state_put(const struct state_field *field, const void *at)
 		number = *(const uint32_t *)at;
 		break;
 	case STATE_U64:
+	case STATE_U64_NEW:
 		number = *(const uint64_t *)at;
 		break;
 	}
@@ -141,12 +145,12 @@ static int state_take(const struct state_field *field, const json_t *value, void
 {
 	const char *text = json_string_value(value);
 
-	if (field->kind == STATE_U32 || field->kind == STATE_U64)
-		return state_take_number(field, value, at);
-	if (!value && field->kind == STATE_HEX_NEW) {
+	if (!value && (field->kind == STATE_HEX_NEW || field->kind == STATE_U64_NEW)) {
 		memset(at, 0, field->size);
 		return 0;
 	}
+	if (field->kind == STATE_U32 || field->kind == STATE_U64 || field->kind == STATE_U64_NEW)
+		return state_take_number(field, value, at);
 	if (!text)
 		return -EBADMSG;
 	switch (field->kind) {
@@ -297,6 +301,18 @@ int volume_state_load(const char *state_folder, const char *name,
 	if (ret)
 		memset(state, 0, sizeof(*state));
 	return ret;
+}
+
+int volume_state_remove(const char *state_folder, const char *name, struct error *err)
+{
+	char path[PATH_MAX];
+	int ret = volume_path(state_folder, name, "state.json", path, err);
+
+	if (ret)
+		return ret;
+	ret = access(path, F_OK) < 0 && errno == ENOENT ? 0 : file_remove(path);
+	return ret ? error_set(err, ret, "cannot remove the state file %s: %s", path,
+			       error_text(ret)) : 0;
 }
 
 int volume_state_digest(const char *state_folder, const char *name,

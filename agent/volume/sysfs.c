@@ -182,6 +182,7 @@ static int mounts_parse(char *line, struct mount_entry *entry)
 	if (!options || !*entry->type)
 		return -EBADMSG;
 	mounts_unescape(source);
+	entry->options = options;
 	entry->writable = strncmp(options, "rw", 2) == 0 &&
 			  (options[2] == ',' || !options[2]);
 	return 0;

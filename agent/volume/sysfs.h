@@ -41,6 +41,7 @@ struct mount_entry {
 	uint64_t id;
 	uint32_t device;	/* of the file system; anonymous for btrfs */
 	const char *where, *type, *source;
+	const char *options;	/* the file system's own, "rw,errors=remount-ro" */
 	bool writable;		/* the file system, not just this mount */
 };
 

@@ -3,7 +3,8 @@
  * remembered about it between runs.
  *
  * Everything device-mapper goes through libdevmapper. Nothing is ever written to
- * a volume: its device is opened read-only or not at all.
+ * a volume, with one exception (slot_device.c): its device is opened read-only or not
+ * at all.
  *
  * Threads: one at a time.
  */
@@ -58,6 +59,10 @@ int device_find(const char *path, const char *dm_uuid,
 
 /* Where a device is mounted (or "swap", or by what it is held); "" when unused. */
 int device_usage(uint32_t device, char *where, size_t room, struct error *err);
+
+/* Sectors that the kernel has counted as read from it, in this boot. */
+int device_sectors_read(const struct device_facts *device, uint64_t *sectors,
+			struct error *err);
 
 /* 0 when the kernel offers what provider dm needs; else what is missing. */
 int volume_dm_check(struct error *err);
@@ -209,6 +214,8 @@ struct volume_state {
 	enum volume_trust trust;
 	char reason[256];		/* why untrusted */
 	uint64_t since_ns;		/* of the present trust */
+	uint64_t handed_over_ns;	/* when what it rests on was taken over from the
+					 * last boot; 0 once there was a boundary since */
 	struct tracker_identity identity; /* at the last boundary */
 	uint64_t recursion_misses;	/* at the last boundary */
 	struct tracker_ledger base;	/* ledger base of the last boundary */
@@ -222,6 +229,9 @@ int volume_state_load(const char *state_folder, const char *name,
 int volume_state_save(const char *state_folder, const struct volume_state *state,
 		      struct error *err);
 
+/* No state is left, durably; none was there: fine. */
+int volume_state_remove(const char *state_folder, const char *name, struct error *err);
+
 /*
  * The exclusive lock of a volume (flock on <state>/volumes/<name>/lock, holding
  * pid and verb). -EWOULDBLOCK with EXIT_LOCKED names the holder. The descriptor
@@ -229,6 +239,13 @@ int volume_state_save(const char *state_folder, const struct volume_state *state
  */
 int volume_lock(const char *state_folder, const char *name, const char *verb,
 		int *lock_fd, struct error *err);
+
+/*
+ * The same where nothing can be written: of a volume that has been locked before. What
+ * a killed run left beside its files stays.
+ */
+int volume_lock_read_only(const char *state_folder, const char *name, int *lock_fd,
+			  struct error *err);
 
 /*
  * The pending file: marks between rotation and commit, <state>/volumes/<name>/
@@ -354,8 +371,21 @@ enum volume_trust volume_judge(struct tracker *tracker,
 int device_hold(const char *state_folder, const char *name,
 		const struct device_facts *device, int *fd, struct error *err);
 
+/*
+ * The same for a device-mapper device that carries a mounted, read-only file system:
+ * nothing is claimed, and the mount may stay, but nobody else. `fd` is open for
+ * writing, too, which device_hold_open allows for a while.
+ */
+int device_hold_mounted(const char *state_folder, const char *name,
+			const struct device_facts *device, int *fd, struct error *err);
+
+/* A device held in that way can, or cannot any more, be written to by whoever has it
+ * open: which is the caller. */
+int device_hold_open(const struct device_facts *device, int fd, bool writable,
+		     struct error *err);
+
 /* -EBUSY when anybody else has the held device open, or a write is under way. */
-int device_hold_check(const struct device_facts *device, struct error *err);
+int device_hold_check(const struct device_facts *device, bool mounted, struct error *err);
 
 /* Writable again, if it was before and device_hold, in this boot, changed that. */
 int device_free(const char *state_folder, const char *name,
@@ -371,12 +401,15 @@ struct witness {
 	uint8_t sample[32];	/* blocks drawn from the marks, and from everywhere */
 };
 
-/*
- * `fd` is open with O_DIRECT on a device of `bytes`. The same seed and marks draw
- * the same sample.
- */
-int witness_read(int fd, uint64_t bytes, const struct bitmap *marks,
-		 uint32_t granularity_bytes, uint64_t seed,
+struct witness_plan {
+	const struct bitmap *marks;
+	uint32_t granularity_bytes;
+	uint64_t seed;			/* the same draws the same sample */
+	const struct slot_place *hidden; /* what saving writes itself; or NULL */
+};
+
+/* `fd` is open with O_DIRECT on a device of `bytes`. */
+int witness_read(int fd, uint64_t bytes, const struct witness_plan *plan,
 		 struct witness *witness, struct error *err);
 
 /*
@@ -413,6 +446,87 @@ int handover_load(const char *state_folder, const char *name,
 		  struct handover *handover, struct error *err);
 int handover_remove(const char *state_folder, const char *name, struct error *err);
 
+/* ---- hand-over of the root file system's volume --------------------------- */
+
+/* What the device that carries the root file system, and the state folder, is like. */
+struct rootfs {
+	bool here;		/* the volume is that device; all else is void if not */
+	bool writable;
+	char unfit[128];	/* why it cannot be handed over, ever; "" when it can */
+};
+
+int rootfs_look(const struct device_facts *device, const char *state_folder,
+		struct rootfs *fs, struct error *err);
+
+/*
+ * Is the read-only root file system on the device (`fd`, O_DIRECT) such that the next
+ * boot mounts it without writing? -EOPNOTSUPP says what it is not.
+ */
+int rootfs_at_rest(int fd, struct error *err);
+
+/* The superblock's part of that, NULL if so: in words what speaks against it. */
+const char *ext4_unrest(const uint8_t block[static 4096]);
+
+/*
+ * The slot, <state>/volumes/<name>/handover.slot (docs/format.md "Hand-over slot"): a
+ * file made while its file system, which is the volume's own, can be written to; filled
+ * beneath it, on the device, when it cannot any more.
+ */
+#define SLOT_FILE "handover.slot"
+bool slot_exists(const char *state_folder, const char *name);
+
+/*
+ * A state folder of this boot only, for what is noted of that volume while its own
+ * cannot be written to.
+ */
+#define ROOT_FOLDER "/run/clawback/root"
+
+/* Where its blocks of 4 KiB lie on the device, in the file's order. */
+struct slot_place {
+	struct extent *pieces;	/* owned: slot_place_fini */
+	size_t count;
+};
+
+void slot_place_fini(struct slot_place *place);
+uint64_t slot_place_blocks(const struct slot_place *place);
+/* Sets the marks of all these blocks; -ERANGE when one lies behind their end. */
+int slot_place_mark(const struct slot_place *place, uint32_t granularity_bytes,
+		    struct bitmap *marks);
+
+/*
+ * Sees to it that there is an empty slot, on the disk to its last byte, with room for a
+ * hand-over of `bits` marks: bits / 8 bytes and 8 KiB. A filled one must have been
+ * emptied before. -EOPNOTSUPP where its place on the device cannot be told.
+ */
+int slot_keep(const char *state_folder, const char *name, uint64_t bits, struct error *err);
+
+enum slot_content { SLOT_NONE, SLOT_EMPTY, SLOT_FILLED, SLOT_DAMAGED };
+
+/* What it holds is invalid for good, durably, when this returns 0. */
+int slot_empty(const char *state_folder, const char *name, enum slot_content *was,
+	       struct error *err);
+
+/* As handover_load; -ENOENT when there is none or it is empty. Changes nothing. */
+int slot_load(const char *state_folder, const char *name, struct handover *handover,
+	      struct error *err);
+
+/* -EOPNOTSUPP when it is anything but plain ranges of one device. */
+int slot_find(const char *state_folder, const char *name, struct slot_place *place,
+	      struct error *err);
+
+/*
+ * Fills the empty slot through the device, which is held and open for writing at
+ * `device_fd`, and reads it back. `sectors`: how many that wrote. After a failure it
+ * may be filled or not: slot_unwrite.
+ */
+int slot_write(const char *state_folder, const char *name, int device_fd,
+	       const struct slot_place *place, const struct handover *handover,
+	       uint64_t *sectors, struct error *err);
+/* Empties it again in the same way, durably. One that is not filled is left alone. */
+int slot_unwrite(int device_fd, const struct slot_place *place, struct error *err);
+
+/* ---- the judgement ---------------------------------------------------------- */
+
 /* What is found at the boot after. */
 struct handover_facts {
 	const struct handover *saved;
@@ -424,6 +538,7 @@ struct handover_facts {
 	uint8_t place[32];
 	struct tracker_ledger ledger;	/* read after tracking began */
 	const struct witness *witness;	/* NULL: could not be compared */
+	bool counted;			/* reading it showed in the kernel's counters */
 };
 
 /*

@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define EDGE_BYTES (1u << 20)
 #define INNER_BYTES (128u << 10)	/* of a superblock behind a header */
@@ -35,11 +36,28 @@
 /* Where things begin behind a partition table, LUKS 1 and LUKS 2. */
 static const uint64_t inner_offsets[] = { 1u << 20, 2u << 20, 16u << 20 };
 
+/* What saving itself writes is no sign of anybody else. */
+static void hide(const struct witness_source *source, uint64_t offset, size_t length)
+{
+	for (size_t i = 0; source->hidden && i < source->hidden->count; i++) {
+		uint64_t from = source->hidden->pieces[i].first * WITNESS_BLOCK;
+		uint64_t bytes = source->hidden->pieces[i].count * WITNESS_BLOCK;
+		uint64_t skip = from > offset ? from - offset : 0;
+		uint64_t cut = offset > from ? offset - from : 0;
+
+		if (skip < length && cut < bytes)
+			memset(source->buffer + skip, 0, bytes - cut < length - skip ?
+			       bytes - cut : length - skip);
+	}
+}
+
 int witness_peek(const struct witness_source *source, uint64_t offset, size_t length,
 		 struct error *err)
 {
 	int ret = file_pread_all(source->fd, source->buffer, length, offset);
 
+	if (!ret)
+		hide(source, offset, length);
 	return ret ? error_set(err, ret, "reading %zu bytes at %llu of the volume: %s", length,
 			       (unsigned long long)offset, error_text(ret)) : 0;
 }
@@ -89,13 +107,14 @@ static uint64_t draw(uint64_t *seed)
 }
 
 /* Every so-many-th of the marks; in a large granule any block. */
-static int sample_marked(const struct witness_source *source, const struct bitmap *marks,
-			 uint32_t granularity_bytes, uint64_t seed,
-			 struct digest *digest, struct error *err)
+static int sample_marked(const struct witness_source *source,
+			 const struct witness_plan *plan, struct digest *digest,
+			 struct error *err)
 {
-	uint64_t total = bitmap_count(marks), passed = 0, taken = 0, from = 0;
+	const struct bitmap *marks = plan->marks;
+	uint64_t seed = plan->seed, total = bitmap_count(marks), passed = 0, taken = 0, from = 0;
 	uint64_t wanted = total < SAMPLE_MARKED ? total : SAMPLE_MARKED;
-	uint64_t fine = granularity_bytes / WITNESS_BLOCK;
+	uint64_t fine = plan->granularity_bytes / WITNESS_BLOCK;
 	struct extent run;
 	int ret = 0;
 
@@ -131,8 +150,8 @@ static int sample_spread(const struct witness_source *source, uint64_t seed,
 	return ret;
 }
 
-static int witness_parts(const struct witness_source *source, const struct bitmap *marks,
-			 uint32_t granularity_bytes, uint64_t seed,
+static int witness_parts(const struct witness_source *source,
+			 const struct witness_plan *plan,
 			 struct digest *digests[static 3], struct error *err)
 {
 	int ret = edges_add(source, digests[0], err);
@@ -140,15 +159,14 @@ static int witness_parts(const struct witness_source *source, const struct bitma
 	if (!ret)
 		ret = witness_xfs(source, digests[1], err);
 	if (!ret)
-		ret = sample_marked(source, marks, granularity_bytes, seed, digests[2], err);
-	return ret ? ret : sample_spread(source, ~seed, digests[2], err);
+		ret = sample_marked(source, plan, digests[2], err);
+	return ret ? ret : sample_spread(source, ~plan->seed, digests[2], err);
 }
 
-int witness_read(int fd, uint64_t bytes, const struct bitmap *marks,
-		 uint32_t granularity_bytes, uint64_t seed,
+int witness_read(int fd, uint64_t bytes, const struct witness_plan *plan,
 		 struct witness *witness, struct error *err)
 {
-	struct witness_source source = { .fd = fd, .bytes = bytes };
+	struct witness_source source = { .fd = fd, .bytes = bytes, .hidden = plan->hidden };
 	struct digest *digests[3] = { digest_new(), digest_new(), digest_new() };
 	uint8_t *const out[3] = { witness->edges, witness->journal, witness->sample };
 	CLEANUP_FREE void *buffer = NULL;
@@ -158,7 +176,7 @@ int witness_read(int fd, uint64_t bytes, const struct bitmap *marks,
 		buffer = NULL;
 	source.buffer = buffer;
 	if (buffer && digests[0] && digests[1] && digests[2])
-		ret = witness_parts(&source, marks, granularity_bytes, seed, digests, err);
+		ret = witness_parts(&source, plan, digests, err);
 	else
 		ret = error_set(err, -ENOMEM, "reading the volume: out of memory");
 	for (size_t i = 0; i < 3; i++) {

@@ -10,10 +10,13 @@
 #define WITNESS_BLOCK 4096u
 #define WITNESS_PIECE (1u << 20)	/* room at `buffer`, aligned for O_DIRECT */
 
+struct slot_place;
+
 struct witness_source {
 	int fd;
 	uint64_t bytes;
 	uint8_t *buffer;
+	const struct slot_place *hidden; /* reads as zeros; NULL: nothing */
 };
 
 struct digest;

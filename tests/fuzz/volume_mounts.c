@@ -16,6 +16,7 @@ static void check_line(char *line)
 	FUZZ_CHECK(*entry.where);
 	FUZZ_CHECK(strlen(entry.where) + strlen(entry.type) + strlen(entry.source) < length);
 	FUZZ_CHECK(DEVICE_MAJOR(entry.device) <= 0xfff);
+	FUZZ_CHECK(strlen(entry.options) < length);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)

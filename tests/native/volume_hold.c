@@ -59,7 +59,7 @@ static void held_and_freed(void **state)
 	ASSERT_OK(device_hold(*state, "v", &facts, &fd, &err));
 	assert_true(fd >= 0 && read_only());
 	assert_int_equal(pread(fd, block, sizeof(block), 0), sizeof(block));
-	ASSERT_OK(device_hold_check(&facts, &err));
+	ASSERT_OK(device_hold_check(&facts, false, &err));
 	/* Claimed. */
 	assert_true(open(loop.path, O_RDONLY | O_EXCL | O_CLOEXEC) < 0);
 	close(fd);

@@ -42,6 +42,7 @@ agent/volume/fingerprint_journal.c volume_fingerprints
 agent/volume/handover.c volume_handover
 agent/volume/pending.c volume_pending
 agent/volume/recover.c volume_helpers
+agent/volume/slot_codec.c volume_slot
 agent/volume/state.c volume_state
 agent/volume/sysfs.c volume_mounts
 END

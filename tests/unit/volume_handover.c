@@ -165,6 +165,7 @@ static void agree(void)
 	memset(&device, 0, sizeof(device));
 	memset(&facts, 0, sizeof(facts));
 	device.bytes = saved.bytes;
+	facts.counted = true;
 	strcpy(device.dm_uuid, saved.dm_uuid);
 	witness = saved.witness;
 	facts.saved = &saved;
@@ -190,6 +191,7 @@ static void granularity(void) { facts.granularity_bytes = 8192; }
 static void uuid(void) { strcpy(device.dm_uuid, "LVM-abd"); }
 static void no_uuid(void) { device.dm_uuid[0] = '\0'; }
 static void place(void) { facts.place[0] ^= 1; }
+static void uncounted(void) { facts.counted = false; }
 static void written(void) { facts.ledger.kernel_write_sectors = 1; }
 static void discarded(void) { facts.ledger.kernel_discard_sectors = 1; }
 static void unread(void) { facts.witness = NULL; }
@@ -213,6 +215,7 @@ static const struct {
 	{ "uuid", uuid, "uuid is 'LVM-abd'" },
 	{ "no uuid", no_uuid, "uuid is ''" },
 	{ "place", place, "lies elsewhere" },
+	{ "uncounted", uncounted, "does not count" },
 	{ "written", written, "1 sectors were written" },
 	{ "discarded", discarded, "1 sectors were discarded" },
 	{ "unread", unread, "could not be compared" },

@@ -27,6 +27,21 @@ static void test_exclusive(void **context)
 	close(fd);
 }
 
+/* Without writing anything, and so only of a volume that was locked before. */
+static void test_read_only(void **context)
+{
+	int fd, other;
+
+	ASSERT_FAILS(-ENOENT, volume_lock_read_only(*context, "pgdata", &fd, &err));
+	ASSERT_OK(volume_lock(*context, "pgdata", "backup", &other, &err));
+	ASSERT_FAILS(-EWOULDBLOCK, volume_lock_read_only(*context, "pgdata", &fd, &err));
+	assert_int_equal(fd, -1);
+	close(other);
+	ASSERT_OK(volume_lock_read_only(*context, "pgdata", &fd, &err));
+	ASSERT_FAILS(-EWOULDBLOCK, volume_lock(*context, "pgdata", "x", &other, &err));
+	close(fd);
+}
+
 static void test_dies_with_holder(void **context)
 {
 	int ready[2], fd;
@@ -99,6 +114,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_exclusive, scratch_setup, scratch_teardown),
+		cmocka_unit_test_setup_teardown(test_read_only, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_dies_with_holder, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_sweeps, scratch_setup, scratch_teardown),
 		cmocka_unit_test_setup_teardown(test_refused, scratch_setup, scratch_teardown),

@@ -9,6 +9,8 @@
 
 #define MIB (1u << 20)
 #define BYTES (64u * MIB + 512)
+#define PLAN(marks_, granularity_, seed_) (&(struct witness_plan){ .marks = (marks_), \
+	.granularity_bytes = (granularity_), .seed = (seed_) })
 
 static int fd;
 static struct bitmap marks;
@@ -36,7 +38,7 @@ static struct witness look(void)
 {
 	struct witness seen;
 
-	ASSERT_OK(witness_read(fd, BYTES, &marks, granularity, 42, &seen, &err));
+	ASSERT_OK(witness_read(fd, BYTES, PLAN(&marks, granularity, 42), &seen, &err));
 	return seen;
 }
 
@@ -68,6 +70,35 @@ static void assert_seen(uint64_t offset, bool edges, bool journal, bool sample)
 	if (sample && same(before.sample, after.sample))
 		fail_msg("a write at %llu does not show in the sample",
 			 (unsigned long long)offset);
+}
+
+/* What is hidden may change, wherever it is looked at, and its neighbours may not. */
+static void hidden(void **state)
+{
+	static struct extent pieces[] = { { 255, 2 }, { 3, 1 }, { 5000, 1 } };
+	static const uint64_t inside[] = { 255 * 4096, 257 * 4096 - 1, 3 * 4096, 4 * 4096 - 1,
+					   5000 * 4096 + 7 };
+	static const uint64_t beside[] = { 255 * 4096 - 1, 257 * 4096, 3 * 4096 - 1, 4 * 4096 };
+	struct slot_place place = { pieces, 3 };
+	struct witness_plan plan = { .marks = &marks, .granularity_bytes = 4096, .hidden = &place };
+	struct witness before, after;
+
+	(void)state;
+	bitmap_set(&marks, 5000, 1);
+	ASSERT_OK(witness_read(fd, BYTES, &plan, &before, &err));
+	for (size_t i = 0; i < sizeof(inside) / sizeof(inside[0]); i++)
+		flip(inside[i]);
+	ASSERT_OK(witness_read(fd, BYTES, &plan, &after, &err));
+	assert_memory_equal(&before, &after, sizeof(before));
+	for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
+		flip(beside[i]);
+		ASSERT_OK(witness_read(fd, BYTES, &plan, &after, &err));
+		assert_false(same(before.edges, after.edges));
+		flip(beside[i]);
+	}
+	plan.hidden = NULL;
+	ASSERT_OK(witness_read(fd, BYTES, &plan, &after, &err));
+	assert_false(same(before.edges, after.edges) || same(before.sample, after.sample));
 }
 
 static void edges(void **state)
@@ -131,7 +162,7 @@ static void tiny(void **state)
 	assert_int_equal(bitmap_init(&one, 1), 0);
 	bitmap_set(&one, 0, 1);
 	for (uint64_t bytes = 512; bytes <= 8192; bytes += 512)
-		ASSERT_OK(witness_read(fd, bytes, &one, 8192, 1, &seen, &err));
+		ASSERT_OK(witness_read(fd, bytes, PLAN(&one, 8192, 1), &seen, &err));
 	bitmap_fini(&one);
 }
 
@@ -199,7 +230,7 @@ static void xfs_hostile(void **state)
 			put_be32(super + 96, (uint32_t)random_next(&seed) % 20000);
 		super[124] %= 40;
 		assert_int_equal(pwrite(fd, super, sizeof(super), 0), sizeof(super));
-		ASSERT_OK(witness_read(fd, BYTES, &marks, 4096, 1, &seen, &err));
+		ASSERT_OK(witness_read(fd, BYTES, PLAN(&marks, 4096, 1), &seen, &err));
 	}
 }
 
@@ -207,6 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(edges, setup, teardown),
+		cmocka_unit_test_setup_teardown(hidden, setup, teardown),
 		cmocka_unit_test_setup_teardown(sample, setup, teardown),
 		cmocka_unit_test_setup_teardown(coarse, setup, teardown),
 		cmocka_unit_test_setup_teardown(tiny, setup, teardown),

@@ -1,0 +1,86 @@
+#!/bin/bash
+# A real Debian's root file system stays tracked across a clean reboot; whatever else
+# happens in between is found out, and what was saved is believed once at most.
+#
+# quick-kernels: 6.1
+# guest: host
+# timeout: 600
+# full-timeout: 1200
+. "$(dirname "$0")/../lib/guest.sh"
+. tests/lib/clawback.sh
+. tests/lib/debian-image.sh
+
+debian_image
+mkdir -p "$work/data/install"
+(umask 077 && echo "a passphrase for tests only" >"$work/passphrase")
+"$clawback_program" keygen --out "$work/recovery.pem" --passphrase-file "$work/passphrase" >/dev/null
+make -s BUILD="$CLAWBACK_BUILD" DESTDIR="$work/data/install" PREFIX=/usr install
+cp "$work/recovery.pem.pub" "$work/data/install/etc/clawback/"
+cp tests/lib/handover-root-step.sh "$work/data/step"
+debian_disks "$work"
+
+boot() {
+	echo "==== boot: $*, $SECONDS s"
+	debian_boot "$work" "${parameters:-}" "$@"
+}
+# boot_crash WHEN [PARAMETER]: a boot that the units of the step cut short.
+boot_crash() {
+	parameters="lab.crash=$*" assert_exit 99 boot none
+	grep -aq "lab: power fails, $1" "$work/console" || fail "power did not fail as it should have"
+}
+
+# saved WORD: what the end of the last boot said of its saving, on the console.
+saved() {
+	grep -a 'clawback: ' "$work/console" || true
+	grep -aq "clawback: .*$1" "$work/console" || fail "the console does not say '$1'"
+}
+
+# The repository, taken off the machine's disk, restores what the last snapshot was.
+restores() {
+	rm -rf "$work/taken"
+	mkdir "$work/taken"
+	debugfs -R "rdump /repository $work/taken" "$work/data.img" >/dev/null 2>&1
+	printf '[repository]\nurl = file://%s\nrecipient = %s\n[agent]\nstate = %s\n[volume root]\ndevice = /dev/null\n' \
+		"$work/taken/repository" "$work/recovery.pem.pub" "$work/state" >"$clawback_config"
+	assert_restores root@latest
+}
+
+# Another system mounts it and writes a file.
+mounted_elsewhere() {
+	guest_run --disk-file "$work/root.img" -- bash -euc '
+		export DM_DISABLE_UDEV=1
+		vgchange -qq -ay system
+		mount /dev/mapper/system-root /mnt
+		echo changed >/mnt/changed-elsewhere
+		umount /mnt
+		vgchange -qq -an system' </dev/null
+}
+
+boot prepare
+saved "root: saved for the next boot"
+echo "== power fails before anything of ours runs: nothing is lost"
+boot_crash early
+boot judge_tracked
+saved "root: saved for the next boot"
+restores
+echo "== it fails once the root file system is writable"
+boot_crash rw
+boot judge_untrusted "it was not tracked"
+saved "root: saved for the next boot"
+restores
+is_full || exit 0
+echo "== another system had it in between"
+mounted_elsewhere
+boot judge_untrusted "first or last MiB"
+saved "root: saved for the next boot"
+restores
+echo "== it is written to in the new boot, before tracking begins"
+boot_crash rw clawback.early=no
+boot judge_untrusted "sectors were written in this boot before tracking began"
+saved "root: saved for the next boot"
+echo "== power fails after what was saved is out of use"
+boot_crash ro
+boot judge_untrusted "it was not tracked"
+echo "== without a shutdown"
+assert_exit 99 boot power_cut
+boot judge_untrusted "it was not tracked"
