@@ -53,13 +53,22 @@ static int adopt_now(const struct device_facts *beneath, const struct udev_facts
 	return ret ? ret : check_links(adoption, facts, err);
 }
 
-/* By a killed run, or long ago. */
-static bool is_adopted(const struct device_facts *beneath, const char *name)
+/* What bears the name is this device's, by a killed run or long ago, or another's. */
+static int check_name(const struct device_facts *beneath, const char *name, bool *already,
+		      struct error *err)
 {
-	struct error ignored = ERROR_INIT;
+	struct error missing = ERROR_INIT;
 	struct device_facts device, there;
+	int ret = adopted_find(name, &device, &there, &missing);
 
-	return !adopted_find(name, &device, &there, &ignored) && there.device == beneath->device;
+	*already = !ret && there.device == beneath->device;
+	if (ret == -ENODEV || *already)
+		return 0;
+	if (!ret || ret == -EEXIST)
+		return error_set(err, -EEXIST, "there is another device-mapper device called %s; "
+				 "choose another name", name);
+	*err = missing;
+	return ret;
 }
 
 int adopt(const char *path, const char *name, const struct adopt_options *options,
@@ -78,9 +87,10 @@ int adopt(const char *path, const char *name, const struct adopt_options *option
 	ret = device_facts(path, &device, err);
 	if (!ret)
 		ret = udev_facts(&device, &facts, err);
+	if (!ret)
+		ret = check_name(&device, name, &already, err);
 	if (ret)
 		return ret;
-	already = is_adopted(&device, name);
 	ret = check_device(&device, &facts, already || options->next_boot, adoption, err);
 	if (!ret)
 		ret = rule_check(adoption, err);

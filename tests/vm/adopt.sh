@@ -47,6 +47,9 @@ udevadm settle
 assert_refused 1 "no serial number" clawback adopt "$loop" whole
 assert_refused 2 "is no name" clawback adopt "${disk}1" ../web
 assert_refused 1 "not a block device" clawback adopt /etc/fstab web
+dmsetup create taken --table '0 8 zero'
+assert_refused 1 "another device-mapper device called taken" clawback adopt "${disk}1" taken
+dmsetup remove --retry taken
 echo "${disk}1 /mnt/a ext4 defaults 0 0" >>/etc/fstab
 assert_refused 1 "/etc/fstab mounts ${disk}1 by the name ${disk}1" clawback adopt "${disk}1" web
 sed -i "s|^${disk}1 |UUID=$uuid |" /etc/fstab
