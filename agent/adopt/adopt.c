@@ -176,7 +176,7 @@ int release(const char *name, bool dry_run, struct error *err)
 		ret = udev_reload(err);
 	if (!ret && stands)
 		ret = adopted_close(name, err);
-	return ret || !stands ? ret : udev_look_again(&beneath, err);
+	return ret || !stands || !beneath.path[0] ? ret : udev_look_again(&beneath, err);
 }
 
 /* ---- list --------------------------------------------------------------------- */

@@ -60,7 +60,12 @@ int adopted_find(const char *name, struct device_facts *device, struct device_fa
 		return ret;
 	snprintf(path, sizeof(path), "/dev/block/%u:%u", DEVICE_MAJOR(number),
 		 DEVICE_MINOR(number));
-	return device_facts(path, beneath, err);
+	ret = device_facts(path, beneath, err);
+	if (ret != -ENOENT)
+		return ret;
+	*err = (struct error)ERROR_INIT;
+	*beneath = (struct device_facts){ .device = number };
+	return 0;
 }
 
 /* Whether /dev/mapper/NAME is already what it is to be; -EEXIST when it cannot be. */

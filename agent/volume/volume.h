@@ -85,7 +85,8 @@ int adopted_open(const struct device_facts *beneath, const char *name, const cha
 		 bool in_udev, struct error *err);
 /* Removes it; -EBUSY while it is used, 0 when there is none. */
 int adopted_close(const char *name, struct error *err);
-/* The adopted device and the one beneath it. -ENODEV; -EEXIST when it is another's. */
+/* The adopted device and the one beneath it, which has no path when it was unplugged.
+ * -ENODEV; -EEXIST when the device is another's. */
 int adopted_find(const char *name, struct device_facts *device, struct device_facts *beneath,
 		 struct error *err);
 

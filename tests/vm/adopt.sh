@@ -154,6 +154,13 @@ clawback adopt "$2" whole
 link_leads /dev/disk/by-label/whole /dev/mapper/whole
 clawback release whole
 link_leads /dev/disk/by-label/whole "$2"
+clawback adopt "$2" whole
+# Unplugged: /sys/devices/…/PCI-SLOT/virtioN/block/vdb
+slot=$(readlink -f "/sys/class/block/${2##*/}/../../..")
+echo 1 >"$slot/remove"
+[ ! -e "$2" ] || fail "it is still there"
+clawback release whole
+[ ! -e /dev/mapper/whole ] || fail "its device is still there"
 
 echo "== later"
 clawback adopt "${disk}2" second --next-boot
