@@ -34,15 +34,19 @@ struct cli {
 	void *settings;			/* the verb's own, zeroed */
 };
 
-/* An option of a verb. `argument` NULL: a flag. */
+/* An option of a verb. `argument` NULL: a flag, a bool of the settings (CLI_FLAG). */
 struct cli_option {
 	const char *name;		/* "to", without dashes */
 	char letter;			/* 0 for none */
 	const char *argument;		/* "DEVICE|FILE" */
 	const char *help;
-	/* Stores it in cli->settings; EXIT_USAGE for a bad value. */
+	/* Stores it in cli->settings; EXIT_USAGE for a bad value. NULL: `flag`. */
 	int (*take)(struct cli *cli, const char *value, struct error *err);
+	size_t flag;			/* where in the settings */
 };
+#define CLI_TAKE(name, letter, argument, help, take) { name, letter, argument, help, take, 0 }
+#define CLI_FLAG(name, letter, help, settings, member) \
+	{ name, letter, NULL, help, NULL, offsetof(settings, member) }
 
 struct cli_verb {
 	const char *name;

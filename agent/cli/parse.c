@@ -77,14 +77,14 @@ static int take_verbose(struct cli *cli, const char *value, struct error *err)
 }
 
 static const struct cli_option common_options[] = {
-	{ "config", 0, "FILE", "configuration (default " CONFIG_PATH ")", take_config },
-	{ "state", 0, "DIR", "state folder (default " CONFIG_STATE ")", take_state },
-	{ "repository", 'r', "URL", "file:///PATH or s3://BUCKET[/PREFIX]", take_repository },
-	{ "option", 'o', "SECTION.KEY=VALUE", "as in the configuration; may be repeated", take_override },
-	{ "json", 0, NULL, "machine-readable output", take_json },
-	{ "quiet", 'q', NULL, "warnings and errors only", take_quiet },
-	{ "verbose", 'v', NULL, "say more", take_verbose },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_TAKE("config", 0, "FILE", "configuration (default " CONFIG_PATH ")", take_config),
+	CLI_TAKE("state", 0, "DIR", "state folder (default " CONFIG_STATE ")", take_state),
+	CLI_TAKE("repository", 'r', "URL", "file:///PATH or s3://BUCKET[/PREFIX]", take_repository),
+	CLI_TAKE("option", 'o', "SECTION.KEY=VALUE", "as in the configuration; may be repeated", take_override),
+	CLI_TAKE("json", 0, NULL, "machine-readable output", take_json),
+	CLI_TAKE("quiet", 'q', NULL, "warnings and errors only", take_quiet),
+	CLI_TAKE("verbose", 'v', NULL, "say more", take_verbose),
+	{ .name = NULL },
 };
 
 /* ---- parsing ----------------------------------------------------------- */
@@ -138,6 +138,14 @@ static int bad_option(const struct cli *cli, char **argv, int found, struct erro
 			      cli->verb->name);
 }
 
+static int option_take(struct cli *cli, const struct cli_option *option, struct error *err)
+{
+	if (option->take)
+		return option->take(cli, option->argument ? optarg : NULL, err);
+	*(bool *)((char *)cli->settings + option->flag) = true;
+	return 0;
+}
+
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err)
 {
 	struct option_set set;
@@ -159,7 +167,7 @@ int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *
 		}
 		if (!option)
 			return bad_option(cli, argv, found, err);
-		ret = option->take(cli, option->argument ? optarg : NULL, err);
+		ret = option_take(cli, option, err);
 		if (ret)
 			return error_prefix(err, "%s --%s", cli->verb->name, option->name);
 	}

@@ -10,30 +10,6 @@ struct adopt_settings {
 	bool event;
 };
 
-static int take_next_boot(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct adopt_settings *)cli->settings)->options.next_boot = true;
-	return 0;
-}
-
-static int take_dry_run(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct adopt_settings *)cli->settings)->options.dry_run = true;
-	return 0;
-}
-
-static int take_event(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct adopt_settings *)cli->settings)->event = true;
-	return 0;
-}
-
 /* ---- list ---------------------------------------------------------------- */
 
 static int list_one(const char *name, const struct device_facts *device,
@@ -145,15 +121,19 @@ static int release_run(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option adopt_options[] = {
-	{ "next-boot", 0, NULL, "the device is in use: adopt it when it is next met", take_next_boot },
-	{ "dry-run", 'n', NULL, "check whether it can be done; do nothing", take_dry_run },
-	{ "event", 0, NULL, "for udev's rules only", take_event },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_FLAG("next-boot", 0, "the device is in use: adopt it when it is next met",
+		 struct adopt_settings, options.next_boot),
+	CLI_FLAG("dry-run", 'n', "check whether it can be done; do nothing",
+		 struct adopt_settings, options.dry_run),
+	CLI_FLAG("event", 0, "for udev's rules only",
+		 struct adopt_settings, event),
+	{ .name = NULL },
 };
 
 static const struct cli_option release_options[] = {
-	{ "dry-run", 'n', NULL, "check whether it can be done; do nothing", take_dry_run },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_FLAG("dry-run", 'n', "check whether it can be done; do nothing",
+		 struct adopt_settings, options.dry_run),
+	{ .name = NULL },
 };
 
 const struct cli_verb verb_adopt = {

@@ -18,30 +18,6 @@ struct attach {
 	unsigned done, failed;		/* of several */
 };
 
-static int take_all(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct attach *)cli->settings)->all = true;
-	return 0;
-}
-
-static int take_boot(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct attach *)cli->settings)->boot = true;
-	return 0;
-}
-
-static int take_root(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct attach *)cli->settings)->root = true;
-	return 0;
-}
-
 static int take_wait(struct cli *cli, const char *value, struct error *err)
 {
 	struct attach *attach = cli->settings;
@@ -241,22 +217,28 @@ static int handover_run(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option attach_options[] = {
-	{ "all", 0, NULL, "every configured volume", take_all },
-	{ "boot", 0, NULL, "every volume attached before; waits for devices", take_boot },
-	{ "root", 0, NULL, "the root file system's volume, before it is writable", take_root },
-	{ "wait", 0, "SECONDS", "so long at most (30)", take_wait },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_FLAG("all", 0, "every configured volume",
+		 struct attach, all),
+	CLI_FLAG("boot", 0, "every volume attached before; waits for devices",
+		 struct attach, boot),
+	CLI_FLAG("root", 0, "the root file system's volume, before it is writable",
+		 struct attach, root),
+	CLI_TAKE("wait", 0, "SECONDS", "so long at most (30)", take_wait),
+	{ .name = NULL },
 };
 
 static const struct cli_option handover_options[] = {
-	{ "all", 0, NULL, "every configured volume", take_all },
-	{ "root", 0, NULL, "the root file system's volume, when it is read-only", take_root },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_FLAG("all", 0, "every configured volume",
+		 struct attach, all),
+	CLI_FLAG("root", 0, "the root file system's volume, when it is read-only",
+		 struct attach, root),
+	{ .name = NULL },
 };
 
 static const struct cli_option all_options[] = {
-	{ "all", 0, NULL, "every configured volume", take_all },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_FLAG("all", 0, "every configured volume",
+		 struct attach, all),
+	{ .name = NULL },
 };
 
 const struct cli_verb verb_attach = {

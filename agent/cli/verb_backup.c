@@ -29,30 +29,6 @@ static int take_type(struct cli *cli, const char *value, struct error *err)
 			      "incremental", value);
 }
 
-static int take_all(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct backup *)cli->settings)->all = true;
-	return 0;
-}
-
-static int take_digest(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct backup *)cli->settings)->image_digest = true;
-	return 0;
-}
-
-static int take_dry_run(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	((struct backup *)cli->settings)->dry_run = true;
-	return 0;
-}
-
 /* ---- what is run together ---------------------------------------------- */
 
 struct batch {
@@ -287,11 +263,14 @@ static int backup_run(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option backup_options[] = {
-	{ "type", 't', "TYPE", "auto (default), full or incremental", take_type },
-	{ "all", 0, NULL, "every configured volume and group", take_all },
-	{ "image-digest", 0, NULL, "also hash the whole snapshot (reads all of it)", take_digest },
-	{ "dry-run", 'n', NULL, "say what would be done; change nothing", take_dry_run },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_TAKE("type", 't', "TYPE", "auto (default), full or incremental", take_type),
+	CLI_FLAG("all", 0, "every configured volume and group",
+		 struct backup, all),
+	CLI_FLAG("image-digest", 0, "also hash the whole snapshot (reads all of it)",
+		 struct backup, image_digest),
+	CLI_FLAG("dry-run", 'n', "say what would be done; change nothing",
+		 struct backup, dry_run),
+	{ .name = NULL },
 };
 
 const struct cli_verb verb_backup = {

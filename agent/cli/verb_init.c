@@ -69,8 +69,8 @@ static int init_run(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option init_options[] = {
-	{ "recipient", 0, "FILE", "recovery public key; may be repeated", take_recipient },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_TAKE("recipient", 0, "FILE", "recovery public key; may be repeated", take_recipient),
+	{ .name = NULL },
 };
 
 const struct cli_verb verb_init = {

@@ -79,10 +79,10 @@ static int keygen_run(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option keygen_options[] = {
-	{ "out", 0, "FILE", "private half; the public half goes to FILE.pub", take_out },
-	{ "passphrase-file", 0, "FILE", "first line is the passphrase; mode 0600", take_passphrase_file },
-	{ "passphrase-fd", 0, "N", "read the passphrase from descriptor N", take_passphrase_fd },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_TAKE("out", 0, "FILE", "private half; the public half goes to FILE.pub", take_out),
+	CLI_TAKE("passphrase-file", 0, "FILE", "first line is the passphrase; mode 0600", take_passphrase_file),
+	CLI_TAKE("passphrase-fd", 0, "N", "read the passphrase from descriptor N", take_passphrase_fd),
+	{ .name = NULL },
 };
 
 const struct cli_verb verb_keygen = {

@@ -27,20 +27,6 @@ static int take_to(struct cli *cli, const char *value, struct error *err)
 	return 0;
 }
 
-#define TAKE_FLAG(name, field)							\
-	static int name(struct cli *cli, const char *value, struct error *err)	\
-	{									\
-		(void)value;							\
-		(void)err;							\
-		of(cli)->field = true;						\
-		return 0;							\
-	}
-
-TAKE_FLAG(take_force, force)
-TAKE_FLAG(take_in_place, in_place)
-TAKE_FLAG(take_verify, verify)
-TAKE_FLAG(take_dry_run, dry_run)
-
 static int take_key(struct cli *cli, const char *value, struct error *err)
 {
 	(void)err;
@@ -169,15 +155,19 @@ static int restore_run_verb(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option restore_options[] = {
-	{ "to", 0, "DEVICE|FILE", "where to; neither mounted nor too small", take_to },
-	{ "force", 0, NULL, "replace an existing, non-empty file", take_force },
-	{ "in-place", 0, NULL, "write only what differs from what is there", take_in_place },
-	{ "verify", 0, NULL, "read everything back and compare", take_verify },
-	{ "dry-run", 'n', NULL, "say what would be fetched; write nothing", take_dry_run },
-	{ "recovery-key", 0, "FILE", "private half of a recovery key", take_key },
-	{ "passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file },
-	{ "passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_TAKE("to", 0, "DEVICE|FILE", "where to; neither mounted nor too small", take_to),
+	CLI_FLAG("force", 0, "replace an existing, non-empty file",
+		 struct restore, force),
+	CLI_FLAG("in-place", 0, "write only what differs from what is there",
+		 struct restore, in_place),
+	CLI_FLAG("verify", 0, "read everything back and compare",
+		 struct restore, verify),
+	CLI_FLAG("dry-run", 'n', "say what would be fetched; write nothing",
+		 struct restore, dry_run),
+	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
+	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
+	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	{ .name = NULL },
 };
 
 const struct cli_verb verb_restore = {

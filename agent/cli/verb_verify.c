@@ -20,14 +20,6 @@ static struct verify *of(struct cli *cli)
 	return cli->settings;
 }
 
-static int take_data(struct cli *cli, const char *value, struct error *err)
-{
-	(void)value;
-	(void)err;
-	of(cli)->data = true;
-	return 0;
-}
-
 static int take_key(struct cli *cli, const char *value, struct error *err)
 {
 	(void)err;
@@ -167,11 +159,12 @@ static int verify_run(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option verify_options[] = {
-	{ "data", 0, NULL, "decrypt and check every frame (needs a recovery key)", take_data },
-	{ "recovery-key", 0, "FILE", "private half of a recovery key", take_key },
-	{ "passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file },
-	{ "passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd },
-	{ NULL, 0, NULL, NULL, NULL },
+	CLI_FLAG("data", 0, "decrypt and check every frame (needs a recovery key)",
+		 struct verify, data),
+	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
+	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
+	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	{ .name = NULL },
 };
 
 const struct cli_verb verb_verify = {
