@@ -33,7 +33,8 @@ int volume_root_busy(const struct config *config, const struct config_volume *vo
 	    rootfs_look(&device, config->agent.state, &fs, &ignored) || !fs.here)
 		return 0;
 	if (fs.unfit[0])
-		return error_set(err, -EOPNOTSUPP, "volume %s carries the root file system and cannot be handed over: %s",
+		return error_set(err, -EOPNOTSUPP, "volume %s carries the root file system and cannot be handed over: %s; "
+				 "after the reboot its next backup reads and compares all of it",
 				 volume->name, fs.unfit);
 	return error_set(err, -ETXTBSY, "volume %s carries the root file system: 'handover --root' saves it at the very end",
 			 volume->name);
