@@ -72,7 +72,7 @@ static int run_pending(struct run *run, struct run_volume *volume, struct error 
 		return error_set(err, ret, "keeping the marks of %s in memory: %s",
 				 volume->config->name, error_text(ret));
 	ret = pending_load(folder, volume->config->name, volume->granularity_bytes,
-			   &volume->pending, err);
+			   &volume->pending_run, &volume->pending, err);
 	volume->has_pending = ret == 0;
 	if (ret == -ENOENT)
 		return 0;
@@ -98,6 +98,8 @@ static int run_prepare(struct run *run, struct error *err)
 		struct boundary_volume *frozen = &run->frozen[i];
 
 		ret = volume_prepare(run->host->config, run->tracker, volume, err);
+		if (!ret && uuid_new(&volume->point.run))
+			ret = error_set(err, -EIO, "no random numbers");
 		if (!ret)
 			ret = run_pending(run, volume, err);
 		if (ret)
@@ -123,7 +125,8 @@ static int run_save_marks(void *context, const struct boundary_volume *frozen,
 	struct run_volume *volume = &run->volumes[frozen - run->frozen];
 
 	return pending_save(run->host->config->agent.state, frozen->name,
-			    volume->granularity_bytes, &frozen->read_set, err);
+			    volume->granularity_bytes, &volume->point.run,
+			    &frozen->read_set, err);
 }
 
 static int run_boundary(struct run *run, struct error *err)

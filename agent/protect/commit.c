@@ -66,7 +66,6 @@ static void state_take_point(const struct boundary_volume *frozen,
 		state->since_ns = volume->point.time_ns;
 		state->reason[0] = '\0';
 	}
-	state->handed_over_ns = 0;
 	state->identity = volume->identity;
 	state->recursion_misses = volume->recursion_misses;
 	state->base = frozen->base;
@@ -113,6 +112,27 @@ int volume_commit(struct host *host, const struct boundary_volume *frozen,
 	       pending_remove(folder, volume->config->name, err);
 }
 
+/*
+ * The point that the dead run meant to commit is what its snapshot showed, and its
+ * marks begin there. Any other was made by this host in a life that it does not
+ * remember: these marks tell what changed since another point.
+ */
+static void adopt_one(struct run_volume *volume, const struct point *next)
+{
+	struct volume_state *state = &volume->state;
+
+	if (uuid_equal(&next->run, &volume->pending_run))
+		log_note("volume %s: point %" PRIu64 " was committed by a run that did not "
+			 "live to say so", state->name, next->number);
+	else
+		state_distrust(state, "point %" PRIu64 " is this host's, but not known to it: "
+			       "machine or state were set back to an earlier image", next->number);
+	state->repository = next->repository;
+	state->head_point = next->number;
+	memcpy(state->head_hash, next->hash, sizeof(state->head_hash));
+	state->head_time_ns = next->time_ns;
+}
+
 int volume_adopt(struct host *host, struct run_volume *volume, struct error *err)
 {
 	struct volume_state *state = &volume->state;
@@ -133,18 +153,8 @@ int volume_adopt(struct host *host, struct run_volume *volume, struct error *err
 		ours = !memcmp(&next.signer, &own, sizeof(own)) &&
 		       next.parent == state->head_point &&
 		       !memcmp(next.parent_hash, state->head_hash, sizeof(next.parent_hash));
-		/* The run died before the last boot's end, or volume and state are an image
-		 * of then, and the point was made later. */
-		if (ours && state->handed_over_ns)
-			state_distrust(state, "its repository has a point that it did not know when it was handed over; perhaps it was set back to then");
-		if (ours) {
-			log_note("volume %s: point %" PRIu64 " was committed by a run that did "
-				 "not live to say so", state->name, next.number);
-			state->repository = next.repository;
-			state->head_point = next.number;
-			memcpy(state->head_hash, next.hash, sizeof(state->head_hash));
-			state->head_time_ns = next.time_ns;
-		}
+		if (ours)
+			adopt_one(volume, &next);
 		point_fini(&next);
 		if (!ours)
 			return 0;	/* committing will say that the number is taken */

@@ -138,16 +138,12 @@ static int decide_extents(const struct boundary_volume *frozen, struct run_volum
 }
 
 /* The chain's part of the point; `head` without a number stands for none. */
-static int point_chain(const struct point *head, struct run_volume *volume,
-		       struct error *err)
+static void point_chain(const struct point *head, struct run_volume *volume)
 {
-	int ret = uuid_new(&volume->point.run);
-
-	if (!volume->full) {
-		volume->point.base = head->base;
-		volume->point.depth = head->depth + 1;
-	}
-	return ret ? error_set(err, ret, "no random numbers") : 0;
+	if (volume->full)
+		return;
+	volume->point.base = head->base;
+	volume->point.depth = head->depth + 1;
 }
 
 static int decide_with_head(struct host *host, struct tracker *tracker,
@@ -166,8 +162,8 @@ static int decide_with_head(struct host *host, struct tracker *tracker,
 	if (ret)
 		return ret;
 	point_describe(frozen, volume);
-	ret = point_chain(head, volume, err);
-	return ret ? ret : volume_fingerprints_begin(volume, err);
+	point_chain(head, volume);
+	return volume_fingerprints_begin(volume, err);
 }
 
 int volume_decide(struct host *host, struct tracker *tracker,

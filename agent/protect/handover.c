@@ -174,7 +174,6 @@ static int taking_trust(struct tracker *tracker, const struct tracker_facts *bef
 	if (ret)
 		return ret;
 	state->identity = before->identity;
-	state->handed_over_ns = clock_ns();
 	state->recursion_misses = before->recursion_misses;
 	/*
 	 * Zero for the kernel: a write that was under way before tracking began, and

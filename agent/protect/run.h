@@ -15,6 +15,7 @@ struct run_volume {
 	int lock_fd;
 	struct bitmap pending;		/* marks of a run that did not finish */
 	bool has_pending;
+	struct uuid pending_run;	/* which run kept them */
 	struct handover handover;	/* what the last boot left, until it is taken */
 	bool has_handover;
 	bool handed_over;		/* and was believed */
@@ -124,7 +125,10 @@ int volume_spot_check(const struct config *config, const struct boundary_volume 
 int volume_commit(struct host *host, const struct boundary_volume *frozen,
 		  struct run_volume *volume, struct error *err);
 
-/* Takes over points that a dead run of ours committed without saying so. */
+/*
+ * Takes over points that the state knows nothing of: that of the run that died, and
+ * any that this host made before it was set back to an earlier image.
+ */
 int volume_adopt(struct host *host, struct run_volume *volume, struct error *err);
 
 #endif

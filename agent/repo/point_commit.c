@@ -100,16 +100,26 @@ static int point_taken(struct repo *repo, const struct point *point, struct erro
 {
 	struct error ignored = ERROR_INIT;
 	struct point other;
-	char who[96] = "another writer";
+	char where[96] = "";
+	bool own = false;
 
 	if (!point_load(repo, &point->volume, point->number, &other, &ignored)) {
+		own = !memcmp(&other.signer, &point->signer, sizeof(other.signer));
 		if (*other.host)
-			snprintf(who, sizeof(who), "another writer (on %.64s)", other.host);
+			snprintf(where, sizeof(where), " (on %.64s)", other.host);
 		point_fini(&other);
 	}
-	error_set_exit(err, EXIT_LOCKED, -EEXIST, "point %" PRIu64 " of %s exists already: %s "
-		       "uses this volume's place in the repository", point->number,
-		       point->volume_name, who);
+	if (own) {
+		error_set_exit(err, EXIT_LOCKED, -EEXIST, "point %" PRIu64 " of %s exists already, "
+			       "signed by this host%s, which does not know it: the machine or its "
+			       "state was set back to an earlier image, or is a copy of another",
+			       point->number, point->volume_name, where);
+		return error_hint(err, "the next run takes that point over and stores the whole "
+				  "volume; a copy needs a state folder and a repository of its own");
+	}
+	error_set_exit(err, EXIT_LOCKED, -EEXIST, "point %" PRIu64 " of %s exists already: another "
+		       "writer%s uses this volume's place in the repository", point->number,
+		       point->volume_name, where);
 	return error_hint(err, "a volume has one writer; stop the other, or give it a "
 			  "repository of its own");
 }

@@ -31,8 +31,8 @@ static int pending_digest(const void *data, size_t length,
 }
 
 int pending_save(const char *state_folder, const char *name,
-		 uint32_t granularity_bytes, const struct bitmap *bitmap,
-		 struct error *err)
+		 uint32_t granularity_bytes, const struct uuid *run,
+		 const struct bitmap *bitmap, struct error *err)
 {
 	size_t words = bitmap_words(bitmap->bits);
 	size_t length = sizeof(struct pending_header) + words * 8;
@@ -59,6 +59,7 @@ int pending_save(const char *state_folder, const char *name,
 	header->version = le32(PENDING_VERSION);
 	header->granularity_bytes = le32(granularity_bytes);
 	header->bits = le64(bitmap->bits);
+	memcpy(header->run, run->b, sizeof(header->run));
 	for (size_t i = 0; i < words; i++) {
 		struct le64 word = le64(bitmap->words[i]);
 
@@ -132,7 +133,7 @@ static int pending_take(const char *from, uint64_t bits, struct bitmap *bitmap,
 }
 
 int pending_load(const char *state_folder, const char *name,
-		 uint32_t granularity_bytes, struct bitmap *bitmap,
+		 uint32_t granularity_bytes, struct uuid *run, struct bitmap *bitmap,
 		 struct error *err)
 {
 	CLEANUP_FREE char *data = NULL;
@@ -158,6 +159,7 @@ int pending_load(const char *state_folder, const char *name,
 		return ret;
 	if (memcmp(digest, header->digest, sizeof(digest)))
 		return pending_damaged(path, "its checksum is wrong", err);
+	memcpy(run->b, header->run, sizeof(run->b));
 	return pending_take(data + sizeof(*header), get_le64(header->bits), bitmap,
 			    path, err);
 }

@@ -1,10 +1,10 @@
 /*
  * The pending file, docs/format.md "Pending file". Private to agent/volume.
  *
- *   0        8       12            16       24          32        64
- *   ├────────┼────────┼─────────────┼────────┼───────────┼─────────┼────────┐
- *   │ magic  │version │ granularity │  bits  │ reserved  │ SHA-256 │ words… │
- *   └────────┴────────┴─────────────┴────────┴───────────┴─────────┴────────┘
+ *   0        8       12            16       24    40          48        80
+ *   ├────────┼────────┼─────────────┼────────┼─────┼───────────┼─────────┼────────┐
+ *   │ magic  │version │ granularity │  bits  │ run │ reserved  │ SHA-256 │ words… │
+ *   └────────┴────────┴─────────────┴────────┴─────┴───────────┴─────────┴────────┘
  */
 #ifndef CLAWBACK_VOLUME_PENDING_FORMAT_H
 #define CLAWBACK_VOLUME_PENDING_FORMAT_H
@@ -14,7 +14,7 @@
 #include <stddef.h>
 
 #define PENDING_MAGIC "CLAWPEND"
-#define PENDING_VERSION 1u
+#define PENDING_VERSION 2u
 #define PENDING_BITS_MAX (UINT64_C(1) << 33)	/* 1 GiB of marks */
 
 struct pending_header {
@@ -22,11 +22,12 @@ struct pending_header {
 	struct le32 version;
 	struct le32 granularity_bytes;
 	struct le64 bits;
+	uint8_t run[16];	/* the id of the point that the run would commit */
 	uint8_t reserved[8];	/* zero */
-	uint8_t digest[32];	/* of the 32 bytes above and all words */
+	uint8_t digest[32];	/* of the 48 bytes above and all words */
 };
 
-_Static_assert(sizeof(struct pending_header) == 64, "pending header layout");
-_Static_assert(offsetof(struct pending_header, digest) == 32, "pending header layout");
+_Static_assert(sizeof(struct pending_header) == 80, "pending header layout");
+_Static_assert(offsetof(struct pending_header, digest) == 48, "pending header layout");
 
 #endif

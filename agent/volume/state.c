@@ -22,7 +22,7 @@
 
 enum state_kind { STATE_TEXT, STATE_U32, STATE_U64, STATE_UUID, STATE_HEX, STATE_TRUST,
 		  /* files of earlier versions lack them: zero then */
-		  STATE_HEX_NEW, STATE_U64_NEW };
+		  STATE_HEX_NEW };
 
 struct state_field {
 	const char *key;
@@ -51,7 +51,6 @@ static const struct state_field state_fields[] = {
 	FIELD("trust", STATE_TRUST, trust),
 	FIELD("reason", STATE_TEXT, reason),
 	FIELD("since_ns", STATE_U64, since_ns),
-	FIELD("handed_over_ns", STATE_U64_NEW, handed_over_ns),
 	FIELD("boot_id", STATE_TEXT, identity.boot_id),
 	FIELD("program_id", STATE_U32, identity.program_id),
 	FIELD("link_id", STATE_U32, identity.link_id),
@@ -105,7 +104,6 @@ static json_t *state_put(const struct state_field *field, const void *at)
 		number = *(const uint32_t *)at;
 		break;
 	case STATE_U64:
-	case STATE_U64_NEW:
 		number = *(const uint64_t *)at;
 		break;
 	}
@@ -145,11 +143,11 @@ static int state_take(const struct state_field *field, const json_t *value, void
 {
 	const char *text = json_string_value(value);
 
-	if (!value && (field->kind == STATE_HEX_NEW || field->kind == STATE_U64_NEW)) {
+	if (!value && field->kind == STATE_HEX_NEW) {
 		memset(at, 0, field->size);
 		return 0;
 	}
-	if (field->kind == STATE_U32 || field->kind == STATE_U64 || field->kind == STATE_U64_NEW)
+	if (field->kind == STATE_U32 || field->kind == STATE_U64)
 		return state_take_number(field, value, at);
 	if (!text)
 		return -EBADMSG;

@@ -215,8 +215,6 @@ struct volume_state {
 	enum volume_trust trust;
 	char reason[256];		/* why untrusted */
 	uint64_t since_ns;		/* of the present trust */
-	uint64_t handed_over_ns;	/* when what it rests on was taken over from the
-					 * last boot; 0 once there was a boundary since */
 	struct tracker_identity identity; /* at the last boundary */
 	uint64_t recursion_misses;	/* at the last boundary */
 	struct tracker_ledger base;	/* ledger base of the last boundary */
@@ -254,13 +252,15 @@ int volume_lock_read_only(const char *state_folder, const char *name, int *lock_
  * -ENOENT when there is none; a damaged one is -EBADMSG (the caller then makes
  * the volume untrusted), and so is one of another granularity. A zeroed `bitmap`
  * is made as large as the file says (bitmap_fini); one with bits must have as
- * many as the file, and the marks are OR-ed into it.
+ * many as the file, and the marks are OR-ed into it. `run` is the id under which
+ * the run would commit: its point, and no other, may stand without the state's
+ * knowing it.
  */
 int pending_save(const char *state_folder, const char *name,
-		 uint32_t granularity_bytes, const struct bitmap *bitmap,
-		 struct error *err);
+		 uint32_t granularity_bytes, const struct uuid *run,
+		 const struct bitmap *bitmap, struct error *err);
 int pending_load(const char *state_folder, const char *name,
-		 uint32_t granularity_bytes, struct bitmap *bitmap,
+		 uint32_t granularity_bytes, struct uuid *run, struct bitmap *bitmap,
 		 struct error *err);
 int pending_remove(const char *state_folder, const char *name,
 		   struct error *err);

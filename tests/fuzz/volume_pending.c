@@ -51,6 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	bool mend = fuzz_byte(&data, &length) % 2;
 	uint8_t *file = fuzz_copy(data, length);
 	struct bitmap bitmap = { .bits = 0 };
+	struct uuid run;
 	struct error err = ERROR_INIT;
 	int ret;
 
@@ -59,12 +60,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 					   ((struct pending_header *)file)->digest));
 	content = file;
 	content_length = length;
-	ret = pending_load("/state", "fuzz", GRANULARITY, &bitmap, &err);
+	ret = pending_load("/state", "fuzz", GRANULARITY, &run, &bitmap, &err);
 	if (ret) {
 		fuzz_refused(ret, &err);
 		FUZZ_CHECK(!bitmap.words);
 	} else {
 		check_marks(&bitmap);
+		FUZZ_CHECK(!memcmp(run.b, ((struct pending_header *)file)->run, sizeof(run.b)));
 	}
 	bitmap_fini(&bitmap);
 	free(file);

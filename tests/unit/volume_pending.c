@@ -2,6 +2,8 @@
 #include "tests/unit/volume_scratch.h"
 
 static struct random_state random_source;
+static const struct uuid some_run = { { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16 } };
+static struct uuid run;		/* as loaded last */
 
 static void random_marks(struct bitmap *bitmap, uint64_t bits)
 {
@@ -19,16 +21,18 @@ static void test_round_trip(void **context)
 		uint64_t bits = sizes[i], other = random_below(&random_source, bits);
 
 		random_marks(&saved, bits);
-		ASSERT_OK(pending_save(*context, "v", 4096, &saved, &err));
+		ASSERT_OK(pending_save(*context, "v", 4096, &some_run, &saved, &err));
 		/* Zeroed: made by the load. */
 		empty = (struct bitmap){ 0, NULL };
-		ASSERT_OK(pending_load(*context, "v", 4096, &empty, &err));
+		run = (struct uuid){ 0 };
+		ASSERT_OK(pending_load(*context, "v", 4096, &run, &empty, &err));
 		assert_int_equal(empty.bits, bits);
+		assert_true(uuid_equal(&run, &some_run));
 		assert_memory_equal(empty.words, saved.words, bitmap_words(bits) * 8);
 		/* With bits: added to. */
 		assert_int_equal(bitmap_init(&filled, bits), 0);
 		assert_int_equal(bitmap_set(&filled, other, 1), 0);
-		ASSERT_OK(pending_load(*context, "v", 4096, &filled, &err));
+		ASSERT_OK(pending_load(*context, "v", 4096, &run, &filled, &err));
 		assert_int_equal(bitmap_set(&saved, other, 1), 0);
 		assert_memory_equal(filled.words, saved.words, bitmap_words(bits) * 8);
 		bitmap_fini(&saved);
@@ -41,12 +45,12 @@ static void test_none(void **context)
 {
 	struct bitmap bitmap = { 0, NULL };
 
-	ASSERT_FAILS(-ENOENT, pending_load(*context, "v", 4096, &bitmap, &err));
+	ASSERT_FAILS(-ENOENT, pending_load(*context, "v", 4096, &run, &bitmap, &err));
 	random_marks(&bitmap, 100);
-	ASSERT_OK(pending_save(*context, "v", 4096, &bitmap, &err));
+	ASSERT_OK(pending_save(*context, "v", 4096, &some_run, &bitmap, &err));
 	ASSERT_OK(pending_remove(*context, "v", &err));
 	ASSERT_OK(pending_remove(*context, "v", &err));
-	ASSERT_FAILS(-ENOENT, pending_load(*context, "v", 4096, &bitmap, &err));
+	ASSERT_FAILS(-ENOENT, pending_load(*context, "v", 4096, &run, &bitmap, &err));
 	bitmap_fini(&bitmap);
 }
 
@@ -56,10 +60,10 @@ static void test_other_shape(void **context)
 	struct bitmap saved, wider;
 
 	random_marks(&saved, 1000);
-	ASSERT_OK(pending_save(*context, "v", 4096, &saved, &err));
-	ASSERT_FAILS(-EBADMSG, pending_load(*context, "v", 8192, &saved, &err));
+	ASSERT_OK(pending_save(*context, "v", 4096, &some_run, &saved, &err));
+	ASSERT_FAILS(-EBADMSG, pending_load(*context, "v", 8192, &run, &saved, &err));
 	assert_int_equal(bitmap_init(&wider, 1001), 0);
-	ASSERT_FAILS(-EBADMSG, pending_load(*context, "v", 4096, &wider, &err));
+	ASSERT_FAILS(-EBADMSG, pending_load(*context, "v", 4096, &run, &wider, &err));
 	assert_int_equal(bitmap_count(&wider), 0);
 	bitmap_fini(&saved);
 	bitmap_fini(&wider);
@@ -82,10 +86,10 @@ static void test_damage(void **context)
 	size_t length;
 
 	random_marks(&saved, 1000);
-	ASSERT_OK(pending_save(*context, "v", 4096, &saved, &err));
+	ASSERT_OK(pending_save(*context, "v", 4096, &some_run, &saved, &err));
 	snprintf(path, sizeof(path), "%s/volumes/v/pending", (char *)*context);
 	assert_int_equal(file_read(path, 1 << 20, &data, &length), 0);
-	assert_int_equal(length, 64 + 16 * 8);
+	assert_int_equal(length, 80 + 16 * 8);
 	for (size_t bit = 0; bit < length * 8; bit++) {
 		struct error err = ERROR_INIT;
 		int ret;
@@ -94,14 +98,14 @@ static void test_damage(void **context)
 		write_file(path, data, length);
 		data[bit / 8] ^= (char)(1 << bit % 8);
 		loaded = (struct bitmap){ 0, NULL };
-		ret = pending_load(*context, "v", 4096, &loaded, &err);
+		ret = pending_load(*context, "v", 4096, &run, &loaded, &err);
 		assert_int_equal(ret, bit / 32 == 2 ? -EPROTONOSUPPORT : -EBADMSG);
 		assert_null(loaded.words);
 	}
 	for (size_t cut = 0; cut < length; cut++) {
 		write_file(path, data, cut);
 		loaded = (struct bitmap){ 0, NULL };
-		ASSERT_FAILS(-EBADMSG, pending_load(*context, "v", 4096, &loaded, &err));
+		ASSERT_FAILS(-EBADMSG, pending_load(*context, "v", 4096, &run, &loaded, &err));
 	}
 	bitmap_fini(&saved);
 	free(data);
@@ -111,16 +115,17 @@ static void test_damage(void **context)
 static void test_golden(void **context)
 {
 	static const uint8_t golden[] = {
-		'C', 'L', 'A', 'W', 'P', 'E', 'N', 'D', 1, 0, 0, 0, 0, 16, 0, 0,
-		70, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		'C', 'L', 'A', 'W', 'P', 'E', 'N', 'D', 2, 0, 0, 0, 0, 16, 0, 0,
+		70, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8,
+		9, 10, 11, 12, 13, 14, 15, 16, 0, 0, 0, 0, 0, 0, 0, 0,
 	};
 	static const uint8_t words[] = { 2, 0, 0, 0, 0, 0, 0, 128, 32, 0, 0, 0, 0, 0, 0, 0 };
 	static const uint8_t digest[] = {
-		/* sha256sum of the 48 bytes above */
-		0xac, 0x5d, 0x95, 0x91, 0x94, 0x2d, 0x7f, 0x74,
-		0x53, 0x16, 0xf5, 0xd3, 0xb5, 0xb0, 0x4d, 0x7b,
-		0x14, 0x87, 0xe4, 0x4f, 0xd6, 0x2f, 0x3b, 0xea,
-		0x95, 0xb8, 0x52, 0xbe, 0x4d, 0x34, 0xeb, 0x0e,
+		/* sha256sum of the 64 bytes above */
+		0xc6, 0x3a, 0xa5, 0x93, 0x37, 0xee, 0x6f, 0x26,
+		0x47, 0xcc, 0x42, 0xdf, 0x04, 0x30, 0x7e, 0xd6,
+		0x92, 0xfb, 0x28, 0xa6, 0x5b, 0x2a, 0x64, 0xde,
+		0x84, 0x6c, 0xad, 0x2b, 0xb8, 0x90, 0xc8, 0x30,
 	};
 	char path[PATH_MAX], *data;
 	struct bitmap bitmap;
@@ -130,13 +135,13 @@ static void test_golden(void **context)
 	bitmap_set(&bitmap, 1, 1);
 	bitmap_set(&bitmap, 63, 1);
 	bitmap_set(&bitmap, 69, 1);
-	ASSERT_OK(pending_save(*context, "v", 4096, &bitmap, &err));
+	ASSERT_OK(pending_save(*context, "v", 4096, &some_run, &bitmap, &err));
 	snprintf(path, sizeof(path), "%s/volumes/v/pending", (char *)*context);
 	assert_int_equal(file_read(path, 1 << 20, &data, &length), 0);
-	assert_int_equal(length, 80);
-	assert_memory_equal(data, golden, 32);
-	assert_memory_equal(data + 32, digest, 32);
-	assert_memory_equal(data + 64, words, 16);
+	assert_int_equal(length, 96);
+	assert_memory_equal(data, golden, 48);
+	assert_memory_equal(data + 48, digest, 32);
+	assert_memory_equal(data + 80, words, 16);
 	bitmap_fini(&bitmap);
 	free(data);
 }

@@ -306,7 +306,8 @@ LAB int lab_save_pending(void *context, const struct boundary_volume *volume,
 			 struct error *err)
 {
 	(void)context;
-	return pending_save(LAB_STATE, volume->name, LAB_BLOCK, &volume->read_set, err);
+	return pending_save(LAB_STATE, volume->name, LAB_BLOCK, &(struct uuid){ 0 },
+			    &volume->read_set, err);
 }
 
 static void lab_read(int fd, void *buffer, uint64_t offset, uint64_t length,
@@ -379,7 +380,8 @@ LAB uint64_t lab_run(struct tracker *tracker, struct lab_volume *volume,
 	struct error err = ERROR_INIT;
 	struct boundary *boundary;
 	uint64_t differences;
-	int ret = pending_load(LAB_STATE, volume->name, LAB_BLOCK, &pending, &err);
+	struct uuid run;
+	int ret = pending_load(LAB_STATE, volume->name, LAB_BLOCK, &run, &pending, &err);
 
 	LAB_CHECK(!ret || ret == -ENOENT, "%s", err.message);
 	lab_fill(&open, volume);
