@@ -23,7 +23,7 @@ static int device_disk_u64(const struct device_facts *facts, const char *attribu
 
 static int device_sizes(struct device_facts *facts)
 {
-	uint64_t sectors, read_only, block = 512;
+	uint64_t sectors, read_only, block = 512, counted = 1;
 	int ret = sysfs_u64(facts->device, "size", &sectors);
 
 	if (!ret)
@@ -37,6 +37,8 @@ static int device_sizes(struct device_facts *facts)
 	/* Kernels before 5.15 number no instances: 0 then. */
 	device_disk_u64(facts, "diskseq", &facts->diskseq);
 	device_disk_u64(facts, "queue/logical_block_size", &block);
+	device_disk_u64(facts, "queue/iostats", &counted);
+	facts->uncounted = !counted;
 	facts->bytes = sectors * 512;
 	facts->read_only = read_only != 0;
 	facts->logical_block_bytes = (uint32_t)block;

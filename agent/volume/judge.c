@@ -175,6 +175,14 @@ static bool judge_flags(const struct judge_facts *f, char *why, size_t room)
 			 f->slot.flags);
 }
 
+/* What was traced cannot be compared with anything then. */
+static bool judge_counted(const struct judge_facts *f, char *why, size_t room)
+{
+	if (!f->device->uncounted)
+		return false;
+	return judge_say(why, room, "the kernel was told not to count what is written to the device, so the tracker cannot be checked; write 1 to its queue/iostats in /sys/block");
+}
+
 /* Counters only grow; unsigned differences of ones that went back are huge. */
 static bool judge_short(const char *what, uint64_t kernel_was, uint64_t kernel_is,
 			uint64_t traced_was, uint64_t traced_is,
@@ -216,7 +224,7 @@ static judge_rule *const judge_rules[] = {
 	judge_number, judge_instance, judge_uuid, judge_size, judge_table,
 	judge_granularity, judge_owner,
 	judge_lost, judge_range, judge_flags, judge_misses,
-	judge_writes, judge_discards,
+	judge_counted, judge_writes, judge_discards,
 };
 
 enum volume_trust judge_decide(const struct judge_facts *facts, char *reason,

@@ -151,6 +151,19 @@ grep -q "SPOT CHECKS FOUND" "$work/status"
 backup v
 assert_equal "incremental false" "$(summary point.kind) $(summary rescan)" "well again"
 
+echo "== the kernel does not count what is written"
+iostats=/sys/block/${disk#/dev/}/queue/iostats
+echo 0 >"$iostats"
+scatter 1
+backup v
+assert_rescan "told not to count"
+assert_matches_volume v "$disk"
+echo 1 >"$iostats"
+scatter 1
+backup v
+assert_equal "incremental false" "$(summary point.kind) $(summary rescan)" "counted again"
+assert_matches_volume v "$disk"
+
 echo "== nobody saw it happen: since some time after the last point"
 rm /sys/fs/bpf/clawback/link
 clawback status v --json | jq -e '.volumes[0] | .trust == "untrusted" and .since_after == .point_time
