@@ -6,7 +6,8 @@
 #                             that carry CLAWBACK_TEST_ID=ID in their environment
 #
 # With CLAWBACK_SHARED_MACHINE=1 devices and mounts count only when they have to
-# do with $TMPDIR: others may be at work on the same machine.
+# do with $TMPDIR: others may be at work on the same machine. What has to do with
+# CLAWBACK_TEST_BESIDE, the start of a path, is of tests that run at the same time.
 
 # Builtins only: each program costs an emulated CPU 50 ms and more.
 leftovers_state() {
@@ -55,6 +56,7 @@ leftovers_after() {
 		found=$(
 			leftovers_state | while read -r line; do
 				case "$known" in *$'\n'"$line"$'\n'*) continue ;; esac
+				case $line in *"${CLAWBACK_TEST_BESIDE:-//}"*) continue ;; esac
 				[ "${CLAWBACK_SHARED_MACHINE:-}" != 1 ] || case $line in
 				*"${TMPDIR:-/tmp}/"*) ;;
 				*) continue ;;

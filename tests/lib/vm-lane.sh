@@ -178,6 +178,12 @@ vm_kernel() {
 	local kernel=$1 guest names
 	trap 'stop_all; exit 130' INT TERM HUP
 	trap - EXIT
+	if [ "$kernel" != here ]; then
+		# Devices of the lanes beside it are not its tests' leftovers, nor theirs its.
+		export CLAWBACK_SHARED_MACHINE=1 TMPDIR=$run_folder/vm-$kernel
+		unset CLAWBACK_TEST_BESIDE
+		mkdir -m 755 "$TMPDIR"
+	fi
 	while read -r guest; do
 		names=$(vm_list | awk -v kernel="$kernel" -v guest="$guest" \
 			'$2 == kernel { name = $1; $1 = $2 = ""; sub(/^ +/, ""); if ($0 == guest) print name }')
@@ -186,8 +192,10 @@ vm_kernel() {
 	done < <(vm_list | awk -v kernel="$kernel" '$2 == kernel { $1 = $2 = ""; sub(/^ +/, ""); print }' | sort -u)
 }
 
-vm_lane() {
-	local kernel pids=()
+# vm_lane_start: begins, and returns; vm_lane_wait: returns once all of it ended.
+vm_pids=()
+vm_lane_start() {
+	local kernel
 	if [ "$(id -u)" != 0 ]; then
 		skip_lane vm "not root"
 		return
@@ -197,6 +205,7 @@ vm_lane() {
 			skip_lane vm "the running kernel has no device-mapper"
 			return
 		fi
+		# The same kernel's devices: nothing else may be at work.
 		vm_kernel here
 		return
 	fi
@@ -206,8 +215,11 @@ vm_lane() {
 	fi
 	for kernel in $kernels; do
 		vm_kernel "$kernel" </dev/null &
-		pids+=($!)
+		vm_pids+=($!)
 		[ "$(nproc)" -gt 1 ] || wait $!
 	done
-	wait "${pids[@]}"
+}
+
+vm_lane_wait() {
+	[ ${#vm_pids[@]} = 0 ] || wait "${vm_pids[@]}"
 }

@@ -59,6 +59,7 @@ assert_refused 1 "force" clawback restore v --to "$work/out" "${clawback_key[@]}
 assert_equal content "$(cat "$work/out")" "the file that was not to be replaced"
 
 echo "== $flips flipped bits"
+open_recovery_key	# hundreds of runs: without turning the passphrase into a key
 cat >"$work/flip.py" <<'END'
 import os, random, sys
 root, seed = sys.argv[1], sys.argv[2]

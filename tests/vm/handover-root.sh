@@ -58,8 +58,10 @@ mounted_elsewhere() {
 
 boot prepare
 saved "root: saved for the next boot"
-echo "== power fails before anything of ours runs: nothing is lost"
-boot_crash early
+if is_full; then
+	echo "== power fails before anything of ours runs: nothing is lost"
+	boot_crash early
+fi
 boot judge_tracked
 saved "root: saved for the next boot"
 restores

@@ -2,7 +2,7 @@
 # The guest itself is fit for the tests: device-mapper snapshots hold still, the
 # targets needed are there, BPF loads, PostgreSQL runs, time is about right.
 #
-# quick-kernels: 6.1
+# full-only: yes
 # guest: plain 2048M disk=256M
 # timeout: 240
 . "$(dirname "$0")/../lib/guest.sh"

@@ -11,6 +11,7 @@
 
 bin=/usr/lib/postgresql/15/bin
 chmod 755 "$work"
+mib=160
 started=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 as_postgres() { (cd / && setpriv --reuid=postgres --regid=postgres --clear-groups "$@"); }
@@ -29,7 +30,7 @@ memory_disk() {
 
 pg_up() {	# FOLDER
 	as_postgres $bin/pg_ctl -D "$1/data" -w -t 120 -l "$work/pg.log" -o \
-		"-k $work/sock -c listen_addresses= -c max_wal_size=64MB -c shared_buffers=32MB" \
+		"-k $work/sock -c listen_addresses= -c max_wal_size=32MB -c shared_buffers=32MB" \
 		start >/dev/null || { tail -n 20 "$work/pg.log"; fail "PostgreSQL did not start"; }
 	running=$1
 }
@@ -44,8 +45,8 @@ modprobe -q -a dm-snapshot loop || true
 install -d -o postgres "$work/sock"
 install -o postgres /dev/null "$work/pg.log"
 
-step "a PostgreSQL cluster on a device-mapper volume of 256 MiB"
-memory_disk pgdata 256
+step "a PostgreSQL cluster on a device-mapper volume of $mib MiB"
+memory_disk pgdata $mib
 mkfs.ext4 -q -E lazy_itable_init=0 /dev/mapper/pgdata
 mount_volume /dev/mapper/pgdata "$work/mnt"
 install -d -o postgres -m 700 "$work/mnt/data"
@@ -61,7 +62,7 @@ clawback_volume pgdata /dev/mapper/pgdata
 clawback attach pgdata
 
 step "pgbench writes from here on; a full backup"
-as_postgres $bin/pgbench -h "$work/sock" -n -c 2 -T 600 postgres >"$work/pgbench.log" 2>&1 &
+as_postgres $bin/pgbench -h "$work/sock" -n -c 2 -T 600 -R 40 postgres >"$work/pgbench.log" 2>&1 &
 load=$!
 defer clawback_stop $load
 backup pgdata
@@ -83,12 +84,11 @@ before=$(query "select count(*) from pgbench_history")
 kill $load
 pg_down immediate
 umount "$work/mnt"
-dd if=/dev/urandom of=/dev/mapper/pgdata bs=1M count=256 oflag=direct status=none
+dd if=/dev/zero of=/dev/mapper/pgdata bs=1M count=$mib oflag=direct status=none
 
-# check_point NUMBER: restored onto an empty disk, compared, started, checked.
+# check_point NUMBER DISK: restored, compared, started, checked.
 check_point() {
-	step "recovery point $1 restored onto an empty disk, compared with its snapshot"
-	dd if=/dev/zero of=/dev/mapper/pgnew bs=1M count=256 oflag=direct status=none
+	step "recovery point $1 restored onto $2, compared with its snapshot"
 	assert_restores "pgdata@$1" /dev/mapper/pgnew
 	sed 's/^/  /' "$work/restore.out"
 
@@ -103,10 +103,10 @@ check_point() {
 	pg_down fast
 	umount "$work/new"
 }
-memory_disk pgnew 256
+memory_disk pgnew $mib
 rows=()
-check_point 3
-check_point 4
+check_point 3 "an empty disk"
+check_point 4 "the same disk"
 [ "${rows[3]}" -le "${rows[4]}" ] && [ "${rows[4]}" -le "$before" ] ||
 	fail "later points have fewer transactions: ${rows[*]}, $before at the end"
 
