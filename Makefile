@@ -201,7 +201,10 @@ install: $(BUILD)/clawback
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/system-shutdown \
 		>$(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback
 	chmod 755 $(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback
+	install -D -m 644 scripts/packaging/grub.cfg $(DESTDIR)$(SYSCONFDIR)/default/grub.d/clawback.cfg
 	install -D -m 755 scripts/packaging/initramfs-hook $(DESTDIR)$(INITRAMFSDIR)/hooks/clawback
+	install -D -m 755 scripts/packaging/initramfs-premount \
+		$(DESTDIR)$(INITRAMFSDIR)/scripts/local-premount/clawback
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
 	install -d -m 700 $(DESTDIR)/var/lib/clawback
 
