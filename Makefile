@@ -8,6 +8,7 @@
 #   make install    DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 #                   SYSTEMDUNITDIR=PREFIX/lib/systemd/system
 #                   SYSTEMDSHUTDOWNDIR=/usr/lib/systemd/system-shutdown
+#                   INITRAMFSDIR=/usr/share/initramfs-tools
 #   make clean
 #
 #   V=1             show commands
@@ -23,8 +24,9 @@ BUILD ?= build
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
-# systemd looks nowhere else.
+# systemd and initramfs-tools look nowhere else.
 SYSTEMDSHUTDOWNDIR ?= /usr/lib/systemd/system-shutdown
+INITRAMFSDIR ?= /usr/share/initramfs-tools
 CC ?= gcc
 CLANG ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
@@ -199,6 +201,10 @@ install: $(BUILD)/clawback
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/system-shutdown \
 		>$(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback
 	chmod 755 $(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback
+	install -D -m 644 scripts/packaging/grub.cfg $(DESTDIR)$(SYSCONFDIR)/default/grub.d/clawback.cfg
+	install -D -m 755 scripts/packaging/initramfs-hook $(DESTDIR)$(INITRAMFSDIR)/hooks/clawback
+	install -D -m 755 scripts/packaging/initramfs-premount \
+		$(DESTDIR)$(INITRAMFSDIR)/scripts/local-premount/clawback
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
 	install -d -m 700 $(DESTDIR)/var/lib/clawback
 

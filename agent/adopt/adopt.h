@@ -11,6 +11,10 @@
  * its paths. If it failed, the partition stays what it was: the machine boots, with
  * the volume unprotected.
  *
+ * The root file system is mounted by the initramfs, so it is there that udev must meet
+ * its partition: rules and program are put into it, by initramfs-tools and the hook
+ * that is installed with clawback. Adopting and releasing it takes effect at the next boot.
+ *
  * One thread at a time. All need root.
  */
 #ifndef CLAWBACK_ADOPT_ADOPT_H
@@ -31,6 +35,7 @@ struct adoption {
 	char identity[ADOPTION_IDENTITY_MAX + 1];	/* its value */
 	char label[ADOPTION_IDENTITY_MAX + 1];	/* a GPT partition's, in udev's encoding; "" */
 	bool whole_disk;
+	bool root;		/* the root file system's: from the initramfs */
 };
 
 struct adopt_options {
@@ -42,8 +47,9 @@ struct adopt_options {
 /*
  * Adopts the device at `path` as /dev/mapper/NAME. Refused, with the reason: what is
  * device-mapper already, read-only, in use (unless `next_boot`), without an identity
- * that lasts, a container of other devices, the root file system's, or named by
- * its device node in /etc/fstab. Run again with the same words it completes what a
+ * that lasts, a container of other devices, or named by its device node in /etc/fstab;
+ * the root file system's, too, when the kernel's command line names it so, or no
+ * initramfs can be made for it. Run again with the same words it completes what a
  * killed run left. On failure nothing is left.
  */
 int adopt(const char *path, const char *name, const struct adopt_options *options,
@@ -53,15 +59,23 @@ int adopt(const char *path, const char *name, const struct adopt_options *option
 int adopt_event(const char *path, const char *name, const char *identity,
 		struct error *err);
 
-/* Takes the device and the rule away. -EBUSY while it is used or tracked; -ENOENT. */
-int release(const char *name, bool dry_run, struct error *err);
-
 /*
- * Calls `visit` for each adoption, by name, until it returns non-zero. `device` and
- * `beneath` are NULL while it is not there (before the next boot; unplugged).
+ * Takes the device and the rule away. -EBUSY while it is used or tracked, or while
+ * /etc/fstab names it /dev/mapper/NAME; -ENOENT. The root file system's device stays
+ * until the boot ends: `next_boot`.
  */
-int adopt_each(int (*visit)(const char *name, const struct device_facts *device,
-			    const struct device_facts *beneath, void *context),
-	       void *context, struct error *err);
+int release(const char *name, bool dry_run, bool *next_boot, struct error *err);
+
+struct adopt_entry {
+	const char *name;
+	bool ruled;		/* false: released, and there until the boot ends */
+	bool root;		/* it has rules, for the initramfs */
+	/* NULL while it is not there: before the next boot; unplugged. */
+	const struct device_facts *device, *beneath;
+};
+
+/* Calls `visit` for each adoption until it returns non-zero. */
+int adopt_each(int (*visit)(const struct adopt_entry *entry, void *context), void *context,
+	       struct error *err);
 
 #endif

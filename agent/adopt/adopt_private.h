@@ -24,6 +24,8 @@ int rule_each(int (*visit)(const char *name, void *context), void *context, stru
 int rule_check(const struct adoption *adoption, struct error *err);
 int rule_write(const struct adoption *adoption, struct error *err);
 int rule_remove(const char *name, struct error *err);
+/* Whether the name has rules that are meant for the initramfs. */
+bool rule_in_initramfs(const char *name);
 
 /* ---- udev.c ------------------------------------------------------------------ */
 
@@ -46,8 +48,36 @@ int udev_look_again(const struct device_facts *device, struct error *err);
 
 /* ---- check.c ------------------------------------------------------------------- */
 
-/* Whether the device can be adopted; fills `adoption` but for its name. */
+/* Whether the device can be adopted; fills `adoption` but for its name and `root`. */
 int check_device(const struct device_facts *device, const struct udev_facts *facts,
 		 bool may_be_used, struct adoption *adoption, struct error *err);
+/* Whether /etc/fstab names the device in a way that ends when it changes its kind. */
+int check_fstab(const struct device_facts *device, struct error *err);
+/* UUID=… and other names that follow what is on a device, adopted or not. */
+bool name_follows(const char *name);
+
+/* ---- root.c -------------------------------------------------------------------- */
+
+bool root_lies_on(uint32_t device);
+/* Whether the machine would boot with its root adopted, and with it plain again. */
+int root_check(const struct device_facts *device, const struct udev_facts *facts,
+	       struct error *err);
+/* The kernel's command line finds the root, adopted or not. */
+int root_check_name(struct error *err);
+
+/* ---- initramfs.c --------------------------------------------------------------- */
+
+/* Whether there is one that can be made anew, with clawback in it. */
+int initramfs_check(struct error *err);
+/* Makes those of all kernels anew, by the rules that there are now. */
+int initramfs_update(struct error *err);
+
+/* ---- command.c ----------------------------------------------------------------- */
+
+/*
+ * Runs a program and waits for it; what it prints goes to stderr. `command` is argv,
+ * `help` what to do when it is missing or fails.
+ */
+int command_run(const char *const command[], const char *help, struct error *err);
 
 #endif

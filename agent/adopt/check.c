@@ -68,7 +68,7 @@ static int take_identity(const struct device_facts *device, const struct udev_fa
 }
 
 /* These names follow what is on the device; others go on meaning the bare partition. */
-static bool name_follows(const char *name)
+bool name_follows(const char *name)
 {
 	static const char *const kinds[] = { "UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=",
 		"/dev/disk/by-uuid/", "/dev/disk/by-label/", "/dev/disk/by-partuuid/",
@@ -86,7 +86,7 @@ static void fstab_close(FILE **table)
 		endmntent(*table);
 }
 
-static int check_fstab(const struct device_facts *device, struct error *err)
+int check_fstab(const struct device_facts *device, struct error *err)
 {
 	CLEANUP(fstab_close) FILE *table = setmntent(FSTAB, "re");
 	struct mntent *entry;
@@ -100,20 +100,9 @@ static int check_fstab(const struct device_facts *device, struct error *err)
 		    !S_ISBLK(st.st_mode) || tracker_device(st.st_rdev) != device->device)
 			continue;
 		return error_set(err, -EINVAL, FSTAB " mounts %s by the name %s, which will no longer do; "
-				 "write UUID=… there (blkid shows it), then adopt it", device->path,
+				 "write UUID=… there (blkid shows it) first", device->path,
 				 entry->mnt_fsname);
 	}
-	return 0;
-}
-
-static int check_root(const struct device_facts *device, struct error *err)
-{
-	struct stat st;
-
-	if (stat("/", &st) == 0 && tracker_device(st.st_dev) == device->device)
-		return error_set(err, -ENOTSUP, "%s holds the root file system, which is mounted before "
-				 "anything can be adopted; install the root on LVM to protect it",
-				 device->path);
 	return 0;
 }
 
@@ -134,8 +123,6 @@ int check_device(const struct device_facts *device, const struct udev_facts *fac
 	int ret = check_kind(device, err);
 
 	if (!ret)
-		ret = check_root(device, err);
-	if (!ret)
 		ret = check_content(device, facts, err);
 	if (!ret)
 		ret = take_identity(device, facts, adoption, err);
@@ -143,5 +130,5 @@ int check_device(const struct device_facts *device, const struct udev_facts *fac
 		ret = check_fstab(device, err);
 	if (!ret)
 		ret = check_use(device, may_be_used, err);
-	return ret;
+	return ret || !adoption->root ? ret : root_check(device, facts, err);
 }

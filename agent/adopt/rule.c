@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #define RULE_BYTES_MAX 65536u
+/* What scripts/packaging/initramfs-hook goes by. */
+#define RULE_IN_INITRAMFS "# clawback: for the initramfs\n"
 #define RULE_MATCH "ENV{%s}!=\"%s\""	/* property, identity */
 
 bool adoption_name_valid(const char *name)
@@ -66,6 +68,7 @@ static int rule_text(const struct adoption *adoption, char **text, struct error 
 			 adoption->label);
 	if (asprintf(text,
 "# Written by `clawback adopt`; `clawback release %s` takes it away.\n"
+"%s"
 "SUBSYSTEM!=\"block\", GOTO=\"clawback_end\"\n"
 "ACTION==\"remove\", GOTO=\"clawback_end\"\n"
 "\n"
@@ -78,7 +81,7 @@ RULE_MATCH ", GOTO=\"clawback_end\"\n"
 "PROGRAM!=\"%s adopt --event $devnode %s %s\", GOTO=\"clawback_end\"\n"
 "SYMLINK=\"\", ENV{ID_FS_TYPE}=\"clawback_adopted\", ENV{ID_FS_USAGE}=\"\", ENV{SYSTEMD_READY}=\"0\"\n"
 "LABEL=\"clawback_end\"\n",
-		     adoption->name, adoption->identity,
+		     adoption->name, adoption->root ? RULE_IN_INITRAMFS : "", adoption->identity,
 		     adoption->whole_disk ? "" : ", SYMLINK+=\"disk/by-partuuid/",
 		     adoption->whole_disk ? "" : adoption->identity,
 		     adoption->whole_disk ? "" : "\"", label,
@@ -195,6 +198,15 @@ int rule_check(const struct adoption *adoption, struct error *err)
 int rule_write(const struct adoption *adoption, struct error *err)
 {
 	return rule_put(adoption, true, err);
+}
+
+bool rule_in_initramfs(const char *name)
+{
+	CLEANUP_FREE char *text = NULL;
+	char path[PATH_MAX];
+
+	rule_path(name, path);
+	return !file_read(path, RULE_BYTES_MAX, &text, NULL) && strstr(text, RULE_IN_INITRAMFS);
 }
 
 int rule_remove(const char *name, struct error *err)

@@ -5,12 +5,10 @@
 
 #include <errno.h>
 #include <libudev.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define UDEV_CONTROL "/run/udev/control"
@@ -62,24 +60,9 @@ int udev_facts(const struct device_facts *device, struct udev_facts *facts, stru
 	return 0;
 }
 
-static int udevadm(const char *const arguments[], struct error *err)
+static int udevadm(const char *const command[], struct error *err)
 {
-	extern char **environ;
-	pid_t child;
-	int status = 0, ret = posix_spawnp(&child, "udevadm", NULL, NULL,
-					   (char *const *)arguments, environ);
-
-	if (ret)
-		return error_set(err, -ret, "cannot run udevadm: %s; Debian has it in package udev",
-				 error_text(ret));
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			return error_set(err, -errno, "cannot wait for udevadm: %s",
-					 error_text(errno));
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
-		return error_set(err, -EIO, "`udevadm %s` failed; is systemd-udevd well?",
-				 arguments[1]);
-	return 0;
+	return command_run(command, "is package udev there, and systemd-udevd well?", err);
 }
 
 int udev_reload(struct error *err)

@@ -12,9 +12,19 @@ struct adopt_settings {
 
 /* ---- list ---------------------------------------------------------------- */
 
-static int list_one(const char *name, const struct device_facts *device,
-		    const struct device_facts *beneath, void *context)
+static const char *entry_state(const struct adopt_entry *entry)
 {
+	if (!entry->ruled)
+		return "released, and a plain one from the next boot on";
+	if (entry->device)
+		return "adopted";
+	return entry->root ? "not there: it waits for the next boot, or its initramfs could not adopt it"
+			   : "not there; its device is missing, or waits for the next boot";
+}
+
+static int list_one(const struct adopt_entry *entry, void *context)
+{
+	const struct device_facts *device = entry->device, *beneath = entry->beneath;
 	json_t *list = context;
 	char node[64] = "";
 
@@ -22,14 +32,15 @@ static int list_one(const char *name, const struct device_facts *device,
 		snprintf(node, sizeof(node), "%u:%u", beneath->device >> 20,
 			 beneath->device & 0xfffff);
 	if (list)
-		return json_array_append_new(list, json_pack("{s:s, s:b, s:s, s:s, s:I}", "name", name,
-				"present", device != NULL, "device", device ? device->path : "",
-				"beneath", node, "bytes", (json_int_t)(device ? device->bytes : 0)));
+		return json_array_append_new(list, json_pack("{s:s, s:b, s:b, s:s, s:s, s:I}", "name",
+				entry->name, "present", device != NULL, "released", !entry->ruled,
+				"device", device ? device->path : "", "beneath", node, "bytes",
+				(json_int_t)(device ? device->bytes : 0)));
 	if (device)
-		printf("%s: %s, %s, over device %s\n", name, device->path,
-		       text_bytes(device->bytes), node);
+		printf("%s: %s, %s, over device %s, %s\n", entry->name, device->path,
+		       text_bytes(device->bytes), node, entry_state(entry));
 	else
-		printf("%s: not there; its device is missing, or waits for the next boot\n", name);
+		printf("%s: %s\n", entry->name, entry_state(entry));
 	return 0;
 }
 
@@ -51,6 +62,12 @@ static void adopt_print(const struct adopt_options *options, const char *path,
 {
 	if (options->dry_run)
 		printf("%s can be adopted as %s; nothing was done\n", path, adoption->name);
+	else if (adoption->root)
+		printf("%s: the initramfs was made anew; %s, the root file system's, is adopted from "
+		       "the next boot on\n"
+		       "Name it by UUID= or LABEL= in /etc/fstab and to the boot loader, never "
+		       "%s nor /dev/mapper/%s: these are not there in every boot\n",
+		       adoption->name, path, path, adoption->name);
 	else if (options->next_boot)
 		printf("%s: %s will be adopted when it is met unused, at the next boot at the "
 		       "latest\n", adoption->name, path);
@@ -72,10 +89,10 @@ static int adopt_one(struct cli *cli, struct error *err)
 		return ret;
 	snprintf(device, sizeof(device), "/dev/mapper/%s", adoption.name);
 	if (cli->json)
-		return cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "name", adoption.name,
-				"device", device, "property", adoption.property, "identity",
-				adoption.identity, "next_boot", settings->options.next_boot,
-				"dry_run", settings->options.dry_run), false, err);
+		return cli_print_json(json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b}", "name",
+				adoption.name, "device", device, "property", adoption.property,
+				"identity", adoption.identity, "root", adoption.root, "next_boot",
+				settings->options.next_boot, "dry_run", settings->options.dry_run), false, err);
 	adopt_print(&settings->options, cli->arguments[0], &adoption);
 	return 0;
 }
@@ -106,17 +123,23 @@ static int release_run(struct cli *cli, struct error *err)
 {
 	struct adopt_settings *settings = cli->settings;
 	const char *name = cli->arguments[0];
+	bool dry_run = settings->options.dry_run, next_boot = false;
 	int ret = cli_need_root(cli->verb->name, err);
 
 	if (!ret)
-		ret = release(name, settings->options.dry_run, err);
+		ret = release(name, dry_run, &next_boot, err);
 	if (ret)
 		return ret;
 	if (cli->json)
-		return cli_print_json(json_pack("{s:s, s:b}", "name", name, "dry_run",
-						settings->options.dry_run), false, err);
-	printf(settings->options.dry_run ? "%s can be released; nothing was done\n"
-					 : "%s is released; its device is a plain one again\n", name);
+		return cli_print_json(json_pack("{s:s, s:b, s:b}", "name", name, "next_boot", next_boot,
+						"dry_run", dry_run), false, err);
+	if (dry_run)
+		printf("%s can be released; nothing was done\n", name);
+	else if (next_boot)
+		printf("%s is released; it holds the root file system, so its device is a plain one "
+		       "from the next boot on\n", name);
+	else
+		printf("%s is released; its device is a plain one again\n", name);
 	return 0;
 }
 

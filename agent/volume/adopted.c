@@ -68,6 +68,31 @@ int adopted_find(const char *name, struct device_facts *device, struct device_fa
 	return 0;
 }
 
+struct adopted_list {
+	int (*visit)(const char *name, void *context);
+	void *context;
+};
+
+static int visit_adopted(const char *name, uint32_t device, void *context)
+{
+	struct adopted_list *list = context;
+	struct error gone = ERROR_INIT;
+	struct dmdev_info info;
+
+	if (dmdev_info(device, &info, &gone) ||
+	    strncmp(info.uuid, ADOPTED_UUID_PREFIX, strlen(ADOPTED_UUID_PREFIX)))
+		return 0;
+	return list->visit(name, list->context);
+}
+
+int adopted_each(int (*visit)(const char *name, void *context), void *context,
+		 struct error *err)
+{
+	struct adopted_list list = { visit, context };
+
+	return dmdev_each(visit_adopted, &list, err);
+}
+
 /* Whether /dev/mapper/NAME is already what it is to be; -EEXIST when it cannot be. */
 static int stands_already(const struct device_facts *beneath, const char *name,
 			  const char *uuid, bool *stands, struct error *err)

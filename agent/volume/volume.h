@@ -90,6 +90,9 @@ int adopted_close(const char *name, struct error *err);
  * -ENODEV; -EEXIST when the device is another's. */
 int adopted_find(const char *name, struct device_facts *device, struct device_facts *beneath,
 		 struct error *err);
+/* Calls `visit` with the name of each that is there, until it returns non-zero. */
+int adopted_each(int (*visit)(const char *name, void *context), void *context,
+		 struct error *err);
 
 /* ---- snapshots and the boundary ---------------------------------------- */
 

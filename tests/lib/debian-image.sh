@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154
 # A whole Debian, made of Debian's own packages, whose root file system is a logical
-# volume, and a machine that boots it with Debian's own initramfs: for what only a real
-# root shows. Sourced after tests/lib/guest.sh.
+# volume or a plain partition, and a machine that boots it with Debian's own initramfs:
+# for what only a real root shows. Sourced after tests/lib/guest.sh.
 #
-#   debian_image                    sets debian_image to a folder that holds vmlinuz, initrd
-#                                   and root.img, for $CLAWBACK_KERNEL; made once, kept in
+#   debian_image                    sets debian_image to a folder that holds vmlinuz, lvm.img
+#                                   and plain.img, for $CLAWBACK_KERNEL; made once, kept in
 #                                   scripts/vm-kernel's cache
-#   debian_disks FOLDER             puts this machine's disks into FOLDER: root.img, a copy
+#   debian_disks FOLDER [lvm|plain] puts this machine's disks into FOLDER: root.img, a copy
 #                                   of the image's, and data.img, an ext4 of 512 MiB that
 #                                   holds what is in FOLDER/data
 #   debian_boot FOLDER PARAMETERS STEP [ARG]...
@@ -15,17 +15,33 @@
 #                                   up; its output is ours, its exit code debian_boot's;
 #                                   then the machine is shut down
 #
+#   debian_initramfs FOLDER         makes the initramfs of the next boots, as update-initramfs
+#                                   does in the machine, where it takes a minute or two; the
+#                                   disk stays what it is
+#
 # What STEP leaves on the disks is there at the next boot. A machine that ends without
 # STEP having ended, as by a power cut, is exit code 99. The console of the last boot is
 # FOLDER/console.
 #
-# In the image: LVM's group "system" on /dev/vda with the logical volume "root", ext4,
-# 640 MiB, mounted read-only by the initramfs as Debian does; /dev/vdb, mounted on
-# /srv/data; systemd, udev, lvm2, initramfs-tools and the libraries of clawback.
+# In the image: on /dev/vda the root file system, ext4, 640 MiB, mounted read-only by the
+# initramfs as Debian does. It is the logical volume "root" of LVM's group "system", with
+# the kernel's parameter root=/dev/mapper/system-root; or the one partition of a GPT, with
+# root=UUID=$debian_root_uuid (its PARTUUID is $debian_root_partuuid). /dev/vdb is mounted
+# on /srv/data. systemd, udev, lvm2, initramfs-tools, GRUB's tools and the libraries of
+# clawback are there.
+#
+# The initramfs is read from the root file system before each boot, as a boot loader
+# does: what update-initramfs makes in one boot counts in the next,
+# but for debian_initramfs. What lies in FOLDER/initrd.over, if that is there, takes the
+# place of files in it. It checks the root file system, as a real machine's does.
 
 # To be raised when what is built here changes.
-debian_layout=2
-debian_packages="systemd-sysv udev lvm2 initramfs-tools e2fsprogs xfsprogs kmod jq
+debian_layout=3
+debian_root_uuid=5f1c2b1e-7a44-4be0-9d0e-3c0f6d6f7a01
+debian_root_partuuid=0b6f4c52-31d8-4f7e-8a55-1f2a9e6c7d02
+# Where both kinds of disk have it.
+debian_root_offset=$((1 << 20))
+debian_packages="systemd-sysv udev lvm2 initramfs-tools zstd grub-common e2fsprogs xfsprogs kmod jq
  libbpf1 liburing2 libzstd1 libcurl4 libssl3 libjansson4 libexpat1 libblkid1 libini-config5"
 
 debian_lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -39,7 +55,10 @@ debian_say() { echo "debian-image: $*" >&2; }
 debian_customize() {
 	local root=$1
 	printf '%s / ext4 defaults,errors=remount-ro 0 1\n%s /srv/data ext4 defaults 0 0\n' \
-		/dev/mapper/system-root /dev/vdb >"$root/etc/fstab"
+		UUID=$debian_root_uuid /dev/vdb >"$root/etc/fstab"
+	# Small, for an emulated CPU makes it and loads it.
+	printf 'MODULES=list\nFSTYPE=ext4\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n' >"$root/etc/initramfs-tools/conf.d/lab"
+	printf '%s\n' virtio_pci virtio_blk ext4 >>"$root/etc/initramfs-tools/modules"
 	mkdir -p "$root/srv/data"
 	echo lab >"$root/etc/hostname"
 	cat >"$root/etc/systemd/system/lab-step.service" <<-'END'
@@ -84,8 +103,18 @@ debian_tree() {
 		bookworm "$root" "${sources[@]}"
 }
 
+debian_plain_disk() {
+	local file=$1 ext4=$2
+	truncate -s 704M "$file"
+	sfdisk -q "$file" <<-END
+		label: gpt
+		start=$((debian_root_offset / 512)), size=640M, uuid=$debian_root_partuuid, name=root
+	END
+	dd if="$ext4" of="$file" bs=1M seek=$debian_root_offset oflag=seek_bytes conv=sparse,notrunc status=none
+}
+
 # Device-mapper is the guests', so it is a guest that makes the logical volume.
-debian_root_disk() {
+debian_lvm_disk() {
 	local file=$1 ext4=$2
 	truncate -s 704M "$file"
 	guest_run --disk-file "$file" --disk-file "$ext4" -- bash -euc '
@@ -104,11 +133,13 @@ debian_build() {
 	debian_say "installing Debian with kernel $version"
 	debian_tree "$version" "$work/tree" >"$work/log" 2>&1 ||
 		{ tail -n 20 "$work/log" >&2; return 1; }
-	mv "$work/tree/boot/vmlinuz-$version" "$work/final/vmlinuz" &&
-	mv "$work/tree/boot/initrd.img-$version" "$work/final/initrd" &&
+	cp "$work/tree/boot/vmlinuz-$version" "$work/final/vmlinuz" &&
+	echo "$version" >"$work/final/version" &&
 	# Nothing is left to be written later, when it would count.
-	mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 -d "$work/tree" "$work/ext4" 640M >"$work/log" &&
-	debian_root_disk "$work/final/root.img" "$work/ext4" &&
+	mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 -U $debian_root_uuid -d "$work/tree" \
+		"$work/ext4" 640M >"$work/log" &&
+	debian_plain_disk "$work/final/plain.img" "$work/ext4" &&
+	debian_lvm_disk "$work/final/lvm.img" "$work/ext4" &&
 	mv "$work/final" "$final" &&
 	rm -rf "$work" || return 1
 	# Superseded ones go, unless a test may still be copying them.
@@ -124,7 +155,7 @@ debian_image() {
 	mkdir -p "$cache"
 	exec {debian_lock}>"$cache/lock"
 	flock -w 900 "$debian_lock" || fail "another run has held $cache/lock for 15 minutes"
-	[ -e "$final/root.img" ] || debian_build "$version" "$final" "$cache/building" ||
+	[ -e "$final/lvm.img" ] || debian_build "$version" "$final" "$cache/building" ||
 		fail "no Debian could be installed"
 	exec {debian_lock}>&-
 	debian_image=$final
@@ -133,8 +164,38 @@ debian_image() {
 # ---- booting -----------------------------------------------------------------------
 debian_disks() {
 	local folder=$1
-	cp --reflink=auto --sparse=always "$debian_image/root.img" "$folder/root.img"
+	debian_kind=${2:-lvm}
+	cp --reflink=auto --sparse=always "$debian_image/$debian_kind.img" "$folder/root.img"
 	mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 -d "$folder/data" "$folder/data.img" 512M >/dev/null
+}
+
+debian_initramfs() {
+	local folder=$1 tree=$1/tree
+	rm -rf "$tree"
+	mkdir "$tree"
+	{
+		debugfs -R "rdump / $tree" "$folder/root.img?offset=$debian_root_offset" &&
+		unshare --mount bash -euc 'mount --bind /dev "$1/dev"; mount -t proc proc "$1/proc"
+			chroot "$1" update-initramfs -u -k all' - "$tree" &&
+		mv "$tree/boot/initrd.img-$(<"$debian_image/version")" "$folder/initrd.made"
+	} >"$folder/initramfs.log" 2>&1 || fail "no initramfs: $(tail -n 3 "$folder/initramfs.log")"
+	rm -rf "$tree"
+}
+
+# The boot loader's part.
+debian_initrd() {
+	local folder=$1
+	rm -f "$folder/initrd"
+	if [ -e "$folder/initrd.made" ]; then
+		cp "$folder/initrd.made" "$folder/initrd"
+	else
+		debugfs -R "dump /boot/initrd.img-$(<"$debian_image/version") $folder/initrd" \
+			"$folder/root.img?offset=$debian_root_offset" >"$folder/debugfs.log" 2>&1
+	fi
+	[ -s "$folder/initrd" ] || fail "no initramfs on $folder/root.img: $(tail -n 1 "$folder/debugfs.log")"
+	[ -d "$folder/initrd.over" ] || return 0
+	truncate -s %4 "$folder/initrd"
+	(cd "$folder/initrd.over" && find . | cpio --quiet -o -H newc) >>"$folder/initrd"
 }
 
 # Once. The machine's life is bounded, and it dies with us.
@@ -146,7 +207,7 @@ debian_machine() {
 		qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -smp 2 -m 1024 \
 		-nodefaults -no-user-config -display none -no-reboot -nic none \
 		-serial "file:$folder/console" -serial "file:$folder/out" -device virtio-rng-pci \
-		-kernel "$debian_image/vmlinuz" -initrd "$debian_image/initrd" -append "$append" \
+		-kernel "$debian_image/vmlinuz" -initrd "$folder/initrd" -append "$append" \
 		-drive "file=$folder/root.img,if=none,id=root,format=raw,cache=unsafe,discard=unmap" \
 		-device virtio-blk-pci,drive=root \
 		-drive "file=$folder/data.img,if=none,id=data,format=raw,cache=unsafe,discard=unmap" \
@@ -160,9 +221,11 @@ debian_emulator_fault() {
 }
 
 debian_boot() {
-	local folder=$1 parameters=$2 step=$3 append code=0 try complaints
+	local folder=$1 parameters=$2 step=$3 append code=0 try complaints root=/dev/mapper/system-root
 	shift 2
-	append="root=/dev/mapper/system-root ro console=ttyS0 quiet loglevel=5 panic=-1 oops=panic
+	[ "$debian_kind" = lvm ] || root=UUID=$debian_root_uuid
+	debian_initrd "$folder"
+	append="root=$root ro console=ttyS0 quiet loglevel=5 panic=-1 oops=panic
  random.trust_cpu=on mitigations=off nokaslr watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300
  net.ifnames=0 selinux=0 apparmor=0 systemd.show_status=0 lab.step=$(printf '%q ' "$@" | base64 -w0) $parameters"
 	cp --reflink=auto --sparse=always "$folder/root.img" "$folder/root.before"

@@ -9,40 +9,14 @@
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 . tests/lib/debian-image.sh
+. tests/lib/root-story.sh
 
-debian_image
-mkdir -p "$work/data/install"
-(umask 077 && echo "a passphrase for tests only" >"$work/passphrase")
-"$clawback_program" keygen --out "$work/recovery.pem" --passphrase-file "$work/passphrase" >/dev/null
-make -s BUILD="$CLAWBACK_BUILD" DESTDIR="$work/data/install" PREFIX=/usr install
-cp "$work/recovery.pem.pub" "$work/data/install/etc/clawback/"
-cp tests/lib/handover-root-step.sh "$work/data/step"
-debian_disks "$work"
+root_story lvm handover-root-step.sh
 
-boot() {
-	echo "==== boot: $*, $SECONDS s"
-	debian_boot "$work" "${parameters:-}" "$@"
-}
 # boot_crash WHEN [PARAMETER]: a boot that the units of the step cut short.
 boot_crash() {
 	parameters="lab.crash=$*" assert_exit 99 boot none
 	grep -aq "lab: power fails, $1" "$work/console" || fail "power did not fail as it should have"
-}
-
-# saved WORD: what the end of the last boot said of its saving, on the console.
-saved() {
-	grep -a 'clawback: ' "$work/console" || true
-	grep -aq "clawback: .*$1" "$work/console" || fail "the console does not say '$1'"
-}
-
-# The repository, taken off the machine's disk, restores what the last snapshot was.
-restores() {
-	rm -rf "$work/taken"
-	mkdir "$work/taken"
-	debugfs -R "rdump /repository $work/taken" "$work/data.img" >/dev/null 2>&1
-	printf '[repository]\nurl = file://%s\nrecipient = %s\n[agent]\nstate = %s\n[volume root]\ndevice = /dev/null\n' \
-		"$work/taken/repository" "$work/recovery.pem.pub" "$work/state" >"$clawback_config"
-	assert_restores root@latest
 }
 
 # Another system mounts it and writes a file.
@@ -57,6 +31,8 @@ mounted_elsewhere() {
 }
 
 boot prepare
+# The hook keeps the check of the root file system out of it.
+debian_initramfs "$work"
 saved "root: saved for the next boot"
 if is_full; then
 	echo "== power fails before anything of ours runs: nothing is lost"
