@@ -61,6 +61,8 @@ static void state_take_point(const struct boundary_volume *frozen,
 	state->head_point = volume->point.number;
 	memcpy(state->head_hash, volume->point.hash, sizeof(state->head_hash));
 	state->head_time_ns = volume->point.time_ns;
+	if (volume->full)
+		state->full_time_ns = volume->point.time_ns;
 	if (state->trust != TRUST_TRACKED || volume->full || volume->rescan) {
 		state->trust = TRUST_TRACKED;
 		state->since_ns = volume->point.time_ns;
@@ -144,6 +146,8 @@ int volume_adopt(struct host *host, struct run_volume *volume, struct error *err
 			state->head_point = next.number;
 			memcpy(state->head_hash, next.hash, sizeof(state->head_hash));
 			state->head_time_ns = next.time_ns;
+			if (next.kind == POINT_FULL)
+				state->full_time_ns = next.time_ns;
 		}
 		point_fini(&next);
 		if (!ours)

@@ -48,6 +48,7 @@ static const struct state_field state_fields[] = {
 	FIELD("head_point", STATE_U64, head_point),
 	FIELD("head_hash", STATE_HEX, head_hash),
 	FIELD("head_time_ns", STATE_U64, head_time_ns),
+	FIELD("full_time_ns", STATE_U64_NEW, full_time_ns),
 	FIELD("trust", STATE_TRUST, trust),
 	FIELD("reason", STATE_TEXT, reason),
 	FIELD("since_ns", STATE_U64, since_ns),
