@@ -163,6 +163,7 @@ int64_t schedule_end(struct schedule_unit *unit, int64_t now,
 						      outcome->random);
 		return age;
 	}
+	unit->late = unit->has_point && now > schedule_deadline(unit);
 	/* A run so long that the next is late already meets nothing. */
 	unit->met = (!unit->has_point || now <= schedule_deadline(unit)) &&
 		    now - outcome->instant_ns <= unit->rpo_ns;
@@ -205,9 +206,11 @@ enum schedule_change schedule_objective(struct schedule_unit *units, size_t coun
 	unit->met = false;
 	end = unit->running ? greater(now, unit->started_ns + run_ns)
 			    : greater(now, schedule_due(units, count, index)) + run_ns;
-	if (unit->missed || !at_risk(unit) || end <= schedule_deadline(unit))
+	if (unit->missed ||
+	    (!unit->late && (!at_risk(unit) || end <= schedule_deadline(unit))))
 		return SCHEDULE_SAME;
 	unit->missed = true;
+	unit->late = false;
 	return SCHEDULE_MISSED;
 }
 

@@ -58,7 +58,7 @@ struct schedule_unit {
 	/* Nobody else's. */
 	int64_t since_ns;
 	int64_t started_ns;
-	bool met;
+	bool met, late;			/* its last run */
 	int64_t runs_ns[SCHEDULE_RUNS];
 	unsigned run_count;
 };

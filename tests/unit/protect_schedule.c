@@ -30,6 +30,7 @@ struct sim {
 	unsigned failing;			/* of 100 runs */
 	int64_t now, run_end, instant;
 	ssize_t running;
+	bool late[UNITS_MAX];			/* its run ended so, which must be told */
 	uint64_t runs[UNITS_MAX], skipped, missed, met;
 	int64_t worst_ns;			/* of true ages, in their rpo: per mille */
 };
@@ -95,6 +96,8 @@ static void sim_end(struct sim *sim)
 
 	if (!first && age * 1000 / unit->rpo_ns > sim->worst_ns)
 		sim->worst_ns = age * 1000 / unit->rpo_ns;
+	sim->late[i] = !first && age > unit->rpo_ns && outcome.stored &&
+		       !unit->missed;
 	told = schedule_end(unit, sim->now, &outcome);
 	if (!first)
 		assert_true(told >= age);	/* an upper bound */
@@ -142,6 +145,8 @@ static void sim_decide(struct sim *sim)
 		/* Nothing that is missed goes unsaid. */
 		if (unit->has_point && unit->open && true_age(sim, i) > unit->rpo_ns)
 			assert_true(unit->missed);
+		assert_true(!sim->late[i] || change == SCHEDULE_MISSED);
+		sim->late[i] = false;
 		if (unit->has_point && unit->dirty)
 			assert_true(schedule_age(unit, sim->now) >= true_age(sim, i));
 	}
@@ -378,6 +383,22 @@ static void long_run(void **state)
 	assert_int_equal(schedule_objective(two, 1, 0, 501 * SECOND), SCHEDULE_MET);
 }
 
+/* Who wakes up too late to see it missed is told all the same. */
+static void late_run(void **state)
+{
+	struct schedule_outcome stored = { .stored = true, .instant_ns = 95 * SECOND };
+
+	(void)state;
+	two_units();
+	schedule_point(&two[0], 0);
+	schedule_dirty(&two[0], true);
+	schedule_begin(&two[0], 95 * SECOND);
+	assert_int_equal(schedule_objective(two, 1, 0, 95 * SECOND), SCHEDULE_SAME);
+	assert_true(schedule_end(&two[0], 101 * SECOND, &stored) == 101 * SECOND);
+	assert_int_equal(schedule_objective(two, 1, 0, 101 * SECOND), SCHEDULE_MISSED);
+	assert_int_equal(schedule_objective(two, 1, 0, 101 * SECOND), SCHEDULE_SAME);
+}
+
 static void pauses(void **state)
 {
 	struct random_state random = random_start("pauses");
@@ -408,6 +429,7 @@ int main(void)
 		cmocka_unit_test(fulls_and_windows),
 		cmocka_unit_test(distrust),
 		cmocka_unit_test(long_run),
+		cmocka_unit_test(late_run),
 		cmocka_unit_test(pauses),
 	};
 
