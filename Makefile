@@ -38,7 +38,7 @@ SANITIZER := fuzzer-no-link,address,undefined
 endif
 
 PACKAGES := libbpf devmapper libudev liburing libzstd libcurl libcrypto jansson expat \
-	blkid ini_config
+	blkid ini_config libsystemd
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -Wformat=2 -Wundef
@@ -194,7 +194,7 @@ install: $(BUILD)/clawback
 	install -D -m 644 docs/clawback.8 $(DESTDIR)$(PREFIX)/share/man/man8/clawback.8
 	install -D -m 644 docs/clawback.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/clawback.conf.5
 	install -d -m 755 $(DESTDIR)$(SYSTEMDUNITDIR)
-	for unit in clawback-handover clawback-handover-root; do \
+	for unit in clawback-handover clawback-handover-root clawback-protect; do \
 		sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/$$unit.service \
 			>$(DESTDIR)$(SYSTEMDUNITDIR)/$$unit.service || exit; done
 	install -d -m 755 $(DESTDIR)$(SYSTEMDSHUTDOWNDIR)

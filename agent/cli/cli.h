@@ -64,7 +64,7 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 /* The verbs, one file each. */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
-	verb_verify, verb_adopt, verb_release;
+	verb_verify, verb_adopt, verb_release, verb_protect;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);
@@ -100,6 +100,8 @@ int cli_key_load(const struct cli_key *key, bool required,
 /* Prints one JSON document (indented) or one line (compact); takes the reference. */
 int cli_print_json(json_t *object, bool line, struct error *err);
 json_t *cli_time_json(uint64_t time_ns);	/* RFC 3339 UTC, or null for 0 */
+/* Text of a message, whose bytes may be no UTF-8. */
+json_t *cli_message_json(const char *message);
 json_t *cli_hex_json(const uint8_t *data, size_t length);
 json_t *cli_point_json(const struct point *point);
 json_t *cli_uuid_json(const struct uuid *uuid);

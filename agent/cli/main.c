@@ -13,7 +13,7 @@
 const struct cli_verb *const cli_verbs[] = {
 	&verb_doctor, &verb_keygen, &verb_init, &verb_attach, &verb_detach,
 	&verb_handover, &verb_status,
-	&verb_backup, &verb_points, &verb_show, &verb_restore, &verb_verify,
+	&verb_backup, &verb_protect, &verb_points, &verb_show, &verb_restore, &verb_verify,
 	&verb_adopt, &verb_release, NULL,
 };
 
@@ -23,20 +23,6 @@ static const struct cli_verb *verb_find(const char *name)
 		if (!strcmp(cli_verbs[i]->name, name))
 			return cli_verbs[i];
 	return NULL;
-}
-
-/* A message may repeat bytes of the command line that are no UTF-8. */
-static json_t *error_json(const struct error *err)
-{
-	struct error plain = *err;
-	json_t *message = json_string(plain.message);
-
-	for (char *at = plain.message; !message && *at; at++)
-		if ((unsigned char)*at >= 0x80)
-			*at = '?';
-	return json_pack("{s:s, s:i, s:o}", "message_type", "exit_error", "code",
-			 (int)err->exit, "message",
-			 message ? message : json_string(plain.message));
 }
 
 static int print_error(const struct error *err, bool json)
@@ -49,7 +35,8 @@ static int print_error(const struct error *err, bool json)
 		fprintf(stderr, "clawback: %s\n", err->message);
 		return (int)err->exit;
 	}
-	object = error_json(err);
+	object = json_pack("{s:s, s:i, s:o}", "message_type", "exit_error", "code",
+			   (int)err->exit, "message", cli_message_json(err->message));
 	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	fprintf(stderr, "%s\n", text ? text : err->message);
 	free(text);

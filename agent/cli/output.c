@@ -95,6 +95,20 @@ json_t *cli_time_json(uint64_t time_ns)
 	return json_string(text);
 }
 
+json_t *cli_message_json(const char *message)
+{
+	json_t *text = json_string(message);
+	struct error plain;
+
+	if (text)
+		return text;
+	snprintf(plain.message, sizeof(plain.message), "%s", message);
+	for (char *at = plain.message; *at; at++)
+		if ((unsigned char)*at >= 0x80)
+			*at = '?';
+	return json_string(plain.message);
+}
+
 json_t *cli_hex_json(const uint8_t *data, size_t length)
 {
 	char text[2 * 64 + 1];

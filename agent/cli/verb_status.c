@@ -1,6 +1,8 @@
 /* status: what is tracked, trusted, dirty; the last point; the RPO now. */
 #include "agent/cli/cli.h"
 
+#include "agent/base/log.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,6 +13,7 @@ struct status {
 	struct cli *cli;
 	struct tracker *tracker;	/* NULL when nothing is loaded */
 	struct tracker_facts facts;
+	struct protect_facts protect;	/* what a daemon left to know */
 	json_t *volumes;
 };
 
@@ -19,6 +22,81 @@ static uint64_t age_seconds(uint64_t time_ns)
 	uint64_t now = (uint64_t)time(NULL);
 
 	return now > time_ns / 1000000000u ? now - time_ns / 1000000000u : 0;
+}
+
+/* The daemon's unit that the volume is, or is in; NULL when it has none to do with it. */
+static const struct protect_unit *unit_of(const struct status *status,
+					  const struct config_volume *volume)
+{
+	const char *name = *volume->group ? volume->group : volume->name;
+
+	for (size_t i = 0; i < status->protect.count; i++) {
+		const struct protect_unit *unit = &status->protect.units[i];
+
+		if (unit->group == (*volume->group != '\0') && !strcmp(unit->name, name))
+			return unit;
+	}
+	return NULL;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t objective_ns(const struct status *status, const struct config_volume *volume)
+{
+	return *volume->group ? config_group(&status->cli->config, volume->group)->schedule.rpo_ns
+			      : volume->schedule.rpo_ns;
+}
+
+/* A daemon does not write down every look at a volume at rest: 0 then. */
+static uint64_t unit_due_ns(const struct protect_unit *unit)
+{
+	return unit->due_ns > now_ns() ? unit->due_ns : 0;
+}
+
+static json_t *protect_json(const struct status *status, const struct config_volume *volume,
+			    const struct volume_status *found)
+{
+	const struct protect_unit *unit = unit_of(status, volume);
+	uint64_t age = protect_age_ns(found, unit, now_ns());
+	json_t *object = json_pack("{s:f, s:o}", "objective_seconds",
+		(double)objective_ns(status, volume) / 1e9, "rpo_seconds",
+		age == UINT64_MAX ? json_null() : json_real((double)age / 1e9));
+
+	if (!object || !unit)
+		return object;
+	json_object_set_new(object, "due", cli_time_json(unit_due_ns(unit)));
+	json_object_set_new(object, "run_seconds", json_real((double)unit->run_ns / 1e9));
+	json_object_set_new(object, "missed", json_boolean(unit->missed));
+	json_object_set_new(object, "failures", json_integer((json_int_t)unit->failures));
+	json_object_set_new(object, "error", json_string(unit->error));
+	json_object_set_new(object, "error_time", cli_time_json(unit->error_ns));
+	return object;
+}
+
+static void protect_print(const struct status *status, const struct config_volume *volume,
+			  const struct volume_status *found)
+{
+	const struct protect_unit *unit = unit_of(status, volume);
+	uint64_t age = protect_age_ns(found, unit, now_ns());
+
+	printf("  objective %s, RPO now %s%s", text_duration(objective_ns(status, volume)),
+	       age == UINT64_MAX ? "unbounded" : age ? text_duration(age)
+						     : "0: nothing was written",
+	       unit && unit->missed ? ", MISSED" : "");
+	if (!status->protect.alive)
+		printf("; clawback protect does not run");
+	else if (unit && unit_due_ns(unit))
+		printf("; next due %s", text_time(unit_due_ns(unit)));
+	printf("\n");
+	if (unit && unit->error_ns)
+		printf("  last failure %s%s: %s\n", text_time(unit->error_ns),
+		       unit->failures ? "" : ", got over", unit->error);
 }
 
 /* What kernel and tracker counted since the last boundary (or attach). */
@@ -174,7 +252,7 @@ static void volume_print(const struct config_volume *volume,
 	if (status->pending)
 		printf("  marks of an unfinished run are kept for the next one\n");
 	if (state->head_point)
-		printf("  last point %" PRIu64 " at %s, RPO now %s\n", state->head_point,
+		printf("  last point %" PRIu64 " at %s, %s ago\n", state->head_point,
 		       text_time(state->head_time_ns),
 		       text_duration(age_seconds(state->head_time_ns) * 1000000000u));
 	else
@@ -189,10 +267,17 @@ static int status_volume(struct status *status, const struct config_volume *volu
 
 	if (ret)
 		return ret;
-	if (status->cli->json)
-		json_array_append_new(status->volumes, volume_json(volume, &found));
-	else
-		volume_print(volume, &found);
+	if (status->cli->json) {
+		json_t *object = volume_json(volume, &found);
+
+		if (objective_ns(status, volume))
+			json_object_set_new(object, "protect", protect_json(status, volume, &found));
+		json_array_append_new(status->volumes, object);
+		return 0;
+	}
+	volume_print(volume, &found);
+	if (objective_ns(status, volume))
+		protect_print(status, volume, &found);
 	return 0;
 }
 
@@ -245,6 +330,16 @@ static int status_each(struct status *status, struct error *err)
 	return ret;
 }
 
+/* What it left is extra: without it the rest is as true. */
+static void status_daemon(struct status *status)
+{
+	struct error err = ERROR_INIT;
+
+	if (protect_facts_load(status->cli->config.agent.state, &status->protect, &err) ==
+	    -EBADMSG)
+		log_warning("%s", err.message);
+}
+
 static int status_run(struct cli *cli, struct error *err)
 {
 	struct status status = { .cli = cli };
@@ -265,14 +360,18 @@ static int status_run(struct cli *cli, struct error *err)
 		tracker_close(status.tracker);
 		return ret;
 	}
+	status_daemon(&status);
 	status.volumes = json_array();
 	if (!cli->json)
 		tracker_print(&status);
 	ret = status_each(&status, err);
 	if (!ret && cli->json)
-		ret = cli_print_json(json_pack("{s:o, s:O}", "tracker", tracker_json(&status),
-					       "volumes", status.volumes), false, err);
+		ret = cli_print_json(json_pack("{s:o, s:{s:b}, s:O}", "tracker",
+					       tracker_json(&status), "daemon", "running",
+					       (int)status.protect.alive, "volumes",
+					       status.volumes), false, err);
 	json_decref(status.volumes);
+	protect_facts_fini(&status.protect);
 	tracker_close(status.tracker);
 	return ret;
 }

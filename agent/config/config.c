@@ -163,6 +163,8 @@ static void config_defaults(struct config *config)
 	memset(config, 0, sizeof(*config));
 	strcpy(config->agent.state, CONFIG_STATE);
 	config->agent.compression = 1;
+	config->agent.stop_timeout_ns = 60 * 1000000000ull;
+	schedule_unset(&config->agent.schedule);
 }
 
 /* "repository.url=…" or "volume NAME.device=…": the last dot before '=' splits. */
@@ -185,13 +187,54 @@ static int config_override(struct config *config, const char *text, struct error
 	return 0;
 }
 
-static int config_check(const struct config *config, const char *path, struct error *err)
+static bool group_has_volumes(const struct config *config, const char *name)
 {
 	for (size_t i = 0; i < config->volume_count; i++)
-		if (!config->volumes[i].device[0])
+		if (!strcmp(config->volumes[i].group, name))
+			return true;
+	return false;
+}
+
+static int config_check(const struct config *config, const char *path, struct error *err)
+{
+	for (size_t i = 0; i < config->volume_count; i++) {
+		const struct config_volume *volume = &config->volumes[i];
+
+		if (!volume->device[0])
 			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: volume %s has no "
 					      "device; add \"device = /dev/…\"", path,
-					      config->volumes[i].name);
+					      volume->name);
+		if (*volume->group && !schedule_is_unset(&volume->schedule))
+			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: volume %s is in "
+					      "group %s, whose volumes are frozen at one instant; "
+					      "put rpo, full and the like in [group %s]", path,
+					      volume->name, volume->group, volume->group);
+	}
+	for (size_t i = 0; i < config->group_count; i++)
+		if (!group_has_volumes(config, config->groups[i].name))
+			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: no volume is in "
+					      "group %s; add \"group = %s\" to some", path,
+					      config->groups[i].name, config->groups[i].name);
+	return 0;
+}
+
+/* Sections come in any order, so what they leave out is filled in at the end. */
+static int config_settle(struct config *config, struct error *err)
+{
+	struct config_schedule *defaults = &config->agent.schedule;
+
+	schedule_settle(defaults, NULL);
+	for (size_t i = 0; i < config->volume_count; i++) {
+		struct config_volume *volume = &config->volumes[i];
+
+		if (*volume->group && !config_group_make(config, volume->group, err))
+			return err->code;
+		schedule_settle(&volume->schedule, defaults);
+		if (*volume->group)
+			volume->schedule.rpo_ns = 0;
+	}
+	for (size_t i = 0; i < config->group_count; i++)
+		schedule_settle(&config->groups[i].schedule, defaults);
 	return 0;
 }
 
@@ -222,6 +265,8 @@ int config_load(const char *path, bool required, const char *const *overrides,
 		ret = config_override(config, overrides[i], err);
 	if (!ret)
 		ret = config_check(config, path, err);
+	if (!ret)
+		ret = config_settle(config, err);
 	if (ret)
 		config_fini(config);
 	return ret;
@@ -232,6 +277,18 @@ void config_fini(struct config *config)
 	free(config->volumes);
 	config->volumes = NULL;
 	config->volume_count = 0;
+	free(config->groups);
+	config->groups = NULL;
+	config->group_count = 0;
+}
+
+const struct config_group *config_group(const struct config *config,
+					const char *name)
+{
+	for (size_t i = 0; i < config->group_count; i++)
+		if (!strcmp(config->groups[i].name, name))
+			return &config->groups[i];
+	return NULL;
 }
 
 const struct config_volume *config_volume(const struct config *config,

@@ -20,6 +20,26 @@
 #define CONFIG_STATE "/var/lib/clawback"
 #define CONFIG_RECIPIENTS_MAX 16
 
+#define CONFIG_CALENDAR_MAX 127		/* bytes of a calendar expression */
+
+/*
+ * What the daemon keeps to, for one unit: a volume by itself, or a group. What a
+ * unit's section leaves out is as [agent] has it.
+ */
+struct config_schedule {
+	uint64_t rpo_ns;			/* 0: the daemon leaves it alone; the default */
+	uint64_t idle_point_ns;			/* 0: none while nothing is written; default 1 day */
+	char full[CONFIG_CALENDAR_MAX + 1];	/* as systemd.time(7); "" never, the default.
+						 * Not checked here but for its characters */
+	int window_from, window_to;		/* minutes of the local day, to may be the
+						 * lesser; equal: always, the default */
+};
+
+struct config_group {
+	char name[VOLUME_NAME_MAX + 1];
+	struct config_schedule schedule;
+};
+
 struct config_volume {
 	char name[VOLUME_NAME_MAX + 1];
 	char device[PATH_MAX];
@@ -30,6 +50,7 @@ struct config_volume {
 	bool fingerprints;			/* keep them; default yes */
 	bool skip_unchanged;			/* marked blocks that are as they were; default yes */
 	uint32_t spot_checks;			/* unmarked blocks compared a run, default 32 */
+	struct config_schedule schedule;	/* rpo_ns 0 in a group: that has its own */
 };
 
 struct config {
@@ -51,9 +72,13 @@ struct config {
 		int compression;		/* zstd level, default 1 */
 		uint64_t segment_bytes, read_bytes_per_second;
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
+		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
+		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;
 	struct config_volume *volumes;		/* in the file's order */
 	size_t volume_count;
+	struct config_group *groups;		/* one for each that a volume is in */
+	size_t group_count;
 };
 
 /*
@@ -68,7 +93,16 @@ void config_fini(struct config *config);
 const struct config_volume *config_volume(const struct config *config,
 					  const char *name);
 
+const struct config_group *config_group(const struct config *config,
+					const char *name);
+
 /* "4096", "64K", "256 MiB", "1G": powers of 1024; -EINVAL, -ERANGE. */
 int config_parse_bytes(const char *text, uint64_t *bytes);
+
+/*
+ * "90", "90s", "1min 30s", "36h", "1d", "2w": a sum of numbers and units, seconds by
+ * default, as in systemd.time(7), which knows more of them; -EINVAL, -ERANGE.
+ */
+int config_parse_duration(const char *text, uint64_t *ns);
 
 #endif

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum key_type { KEY_TEXT, KEY_PATH, KEY_BOOL, KEY_U32, KEY_INT, KEY_BYTES, KEY_BYTES32 };
+enum key_type { KEY_TEXT, KEY_PATH, KEY_BOOL, KEY_U32, KEY_INT, KEY_BYTES, KEY_BYTES32,
+		KEY_DURATION };
+
+#define SECOND_NS 1000000000ll
 
 struct key {
 	const char *name;
@@ -44,6 +47,7 @@ static const struct key agent_keys[] = {
 	{ "segment_size", KEY_BYTES, FIELD(struct config, agent.segment_bytes), 1 << 20, 1ll << 40 },
 	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
+	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
 
@@ -58,7 +62,7 @@ static const struct key volume_keys[] = {
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
 
-static int bad_value(struct error *err, const char *key, const char *value,
+int config_bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted)
 {
 	/* A damaged file's value may be long, and would leave no room for the reason. */
@@ -97,9 +101,9 @@ static int assign_text(const struct key *key, const char *value, char *to,
 		       struct error *err)
 {
 	if (strlen(value) >= key->room)
-		return bad_value(err, key->name, value, "is too long");
+		return config_bad_value(err, key->name, value, "is too long");
 	if (key->type == KEY_PATH && value[0] != '/')
-		return bad_value(err, key->name, value, "give an absolute path");
+		return config_bad_value(err, key->name, value, "give an absolute path");
 	strcpy(to, value);
 	return 0;
 }
@@ -112,7 +116,7 @@ static int assign_bool(const struct key *key, const char *value, bool *to,
 	else if (!strcmp(value, "no") || !strcmp(value, "false") || !strcmp(value, "0"))
 		*to = false;
 	else
-		return bad_value(err, key->name, value, "give yes or no");
+		return config_bad_value(err, key->name, value, "give yes or no");
 	return 0;
 }
 
@@ -126,13 +130,13 @@ static int assign_number(const struct key *key, const char *value, void *to,
 
 	if (bytes) {
 		if (config_parse_bytes(value, &size) || size > INT64_MAX)
-			return bad_value(err, key->name, value, "give a size like 64M");
+			return config_bad_value(err, key->name, value, "give a size like 64M");
 		number = (int64_t)size;
 	} else {
 		errno = 0;
 		number = strtoll(value, &end, 10);
 		if (errno || !*value || *end)
-			return bad_value(err, key->name, value, "give a whole number");
+			return config_bad_value(err, key->name, value, "give a whole number");
 	}
 	if (number < key->low || number > key->high)
 		return error_set_exit(err, EXIT_USAGE, -ERANGE, "%s = %s: must be from %lld "
@@ -144,6 +148,16 @@ static int assign_number(const struct key *key, const char *value, void *to,
 		*(int *)to = (int)number;
 	else
 		*(uint32_t *)to = (uint32_t)number;
+	return 0;
+}
+
+static int assign_duration(const struct key *key, const char *value, uint64_t *to,
+			   struct error *err)
+{
+	if (config_parse_duration(value, to))
+		return config_bad_value(err, key->name, value, "give a duration like 30s");
+	if (*to > (uint64_t)key->high)
+		return config_bad_value(err, key->name, value, "is too long");
 	return 0;
 }
 
@@ -160,6 +174,8 @@ static int assign_from(const struct key *keys, void *base, const char *name,
 			return assign_text(key, value, to, err);
 		if (key->type == KEY_BOOL)
 			return assign_bool(key, value, to, err);
+		if (key->type == KEY_DURATION)
+			return assign_duration(key, value, to, err);
 		return assign_number(key, value, to, err);
 	}
 	return 1;
@@ -168,9 +184,9 @@ static int assign_from(const struct key *keys, void *base, const char *name,
 static int assign_recipient(struct config *config, const char *value, struct error *err)
 {
 	if (config->repository.recipient_count == CONFIG_RECIPIENTS_MAX)
-		return bad_value(err, "recipient", value, "there are too many");
+		return config_bad_value(err, "recipient", value, "there are too many");
 	if (value[0] != '/' || strlen(value) >= PATH_MAX)
-		return bad_value(err, "recipient", value,
+		return config_bad_value(err, "recipient", value,
 				 "give the absolute path of a recovery public key");
 	strcpy(config->repository.recipients[config->repository.recipient_count++], value);
 	return 0;
@@ -189,11 +205,11 @@ static int assign_cow(struct cow_options *cow, const char *value, struct error *
 		cow->kind = COW_DEVICE;
 		path = value + 7;
 	} else {
-		return bad_value(err, "cow", value,
+		return config_bad_value(err, "cow", value,
 				 "give ram, file:/FOLDER or device:/dev/…");
 	}
 	if (path && strlen(path) >= sizeof(cow->path))
-		return bad_value(err, "cow", value, "is too long");
+		return config_bad_value(err, "cow", value, "is too long");
 	strcpy(cow->path, path ? path : "");
 	return 0;
 }
@@ -208,7 +224,7 @@ static int assign_provider(enum snapshot_provider *provider, const char *value,
 	else if (!strcmp(value, "none"))
 		*provider = PROVIDER_NONE;
 	else
-		return bad_value(err, "provider", value, "give auto, dm or none");
+		return config_bad_value(err, "provider", value, "give auto, dm or none");
 	return 0;
 }
 
@@ -245,7 +261,42 @@ static struct config_volume *volume_named(struct config *config, const char *nam
 	strcpy(volume->name, name);
 	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
+	schedule_unset(&volume->schedule);
 	return volume;
+}
+
+struct config_group *config_group_make(struct config *config, const char *name,
+				       struct error *err)
+{
+	struct config_group *groups, *group;
+
+	for (size_t i = 0; i < config->group_count; i++)
+		if (!strcmp(config->groups[i].name, name))
+			return &config->groups[i];
+	if (!volume_name_good(name)) {
+		error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%.100s\" is no name for a group: "
+			       "use letters, digits and . _ -, at most %d", name, VOLUME_NAME_MAX);
+		return NULL;
+	}
+	groups = reallocarray(config->groups, config->group_count + 1, sizeof(*groups));
+	if (!groups) {
+		error_set(err, -ENOMEM, "reading the configuration: out of memory");
+		return NULL;
+	}
+	config->groups = groups;
+	group = &groups[config->group_count++];
+	memset(group, 0, sizeof(*group));
+	strcpy(group->name, name);
+	schedule_unset(&group->schedule);
+	return group;
+}
+
+static int group_assign(struct config *config, const char *name, const char *key,
+			const char *value, struct error *err)
+{
+	struct config_group *group = config_group_make(config, name, err);
+
+	return group ? schedule_assign(&group->schedule, key, value, err) : err->code;
 }
 
 static int volume_assign(struct config *config, const char *name, const char *key,
@@ -260,25 +311,37 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 		return assign_cow(&volume->cow, value, err);
 	if (!strcmp(key, "provider"))
 		return assign_provider(&volume->provider, value, err);
-	ret = assign_from(volume_keys, volume, key, value, err);
+	ret = schedule_assign(&volume->schedule, key, value, err);
+	if (ret == 1)
+		ret = assign_from(volume_keys, volume, key, value, err);
 	if (ret == 0 && !strcmp(key, "group") && !volume_name_good(value))
-		return bad_value(err, key, value, "use letters, digits and . _ -");
+		return config_bad_value(err, key, value, "use letters, digits and . _ -");
 	if (ret == 0 && !strcmp(key, "granularity") &&
 	    (volume->granularity_bytes & (volume->granularity_bytes - 1)))
-		return bad_value(err, key, value, "give a power of two");
+		return config_bad_value(err, key, value, "give a power of two");
 	return ret;
+}
+
+static int agent_assign(struct config *config, const char *key, const char *value,
+			struct error *err)
+{
+	int ret = schedule_assign(&config->agent.schedule, key, value, err);
+
+	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 
 static int no_section(const char *section, struct error *err)
 {
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%.100s] is no section; there are "
-			      "[repository], [agent] and [volume NAME]", section);
+			      "[repository], [agent], [volume NAME] and [group NAME]", section);
 }
 
 int config_section(struct config *config, const char *section, struct error *err)
 {
 	if (!strncmp(section, "volume ", 7))
 		return volume_named(config, section + 7, err) ? 0 : err->code;
+	if (!strncmp(section, "group ", 6))
+		return config_group_make(config, section + 6, err) ? 0 : err->code;
 	if (!strcmp(section, "repository") || !strcmp(section, "agent"))
 		return 0;
 	return no_section(section, err);
@@ -299,9 +362,11 @@ int config_assign(struct config *config, const char *section, const char *key,
 			? assign_recipient(config, value, err)
 			: assign_from(repository_keys, config, key, value, err);
 	else if (!strcmp(section, "agent"))
-		ret = assign_from(agent_keys, config, key, value, err);
+		ret = agent_assign(config, key, value, err);
 	else if (!strncmp(section, "volume ", 7))
 		ret = volume_assign(config, section + 7, key, value, err);
+	else if (!strncmp(section, "group ", 6))
+		ret = group_assign(config, section + 6, key, value, err);
 	else
 		return no_section(section, err);
 	if (ret == 1)

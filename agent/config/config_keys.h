@@ -14,4 +14,24 @@ bool config_key_repeats(const char *key);
 int config_assign(struct config *config, const char *section, const char *key,
 		  const char *value, struct error *err);
 
+/*
+ * The keys of a schedule (config_schedule.c), as of a section that has none of them
+ * yet; 0 stored, 1 no such key, negative a bad value.
+ */
+void schedule_unset(struct config_schedule *schedule);
+int schedule_assign(struct config_schedule *schedule, const char *key, const char *value,
+		    struct error *err);
+/* What was left out is as `defaults` has it; there NULL, as it is by itself. */
+void schedule_settle(struct config_schedule *schedule,
+		     const struct config_schedule *defaults);
+bool schedule_is_unset(const struct config_schedule *schedule);
+
+/* "KEY = VALUE: WANTED", with EXIT_USAGE. */
+int config_bad_value(struct error *err, const char *key, const char *value,
+		     const char *wanted);
+
+/* By name, made if need be; NULL for a bad name or without memory. */
+struct config_group *config_group_make(struct config *config, const char *name,
+				       struct error *err);
+
 #endif

@@ -61,6 +61,8 @@ static void state_take_point(const struct boundary_volume *frozen,
 	state->head_point = volume->point.number;
 	memcpy(state->head_hash, volume->point.hash, sizeof(state->head_hash));
 	state->head_time_ns = volume->point.time_ns;
+	if (volume->full)
+		state->full_time_ns = volume->point.time_ns;
 	if (state->trust != TRUST_TRACKED || volume->full || volume->rescan) {
 		state->trust = TRUST_TRACKED;
 		state->since_ns = volume->point.time_ns;
@@ -131,6 +133,8 @@ static void adopt_one(struct run_volume *volume, const struct point *next)
 	state->head_point = next->number;
 	memcpy(state->head_hash, next->hash, sizeof(state->head_hash));
 	state->head_time_ns = next->time_ns;
+	if (next->kind == POINT_FULL)
+		state->full_time_ns = next->time_ns;
 }
 
 int volume_adopt(struct host *host, struct run_volume *volume, struct error *err)

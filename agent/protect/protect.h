@@ -163,4 +163,100 @@ int protect_status(const struct config *config, const struct config_volume *volu
 		   struct tracker *tracker, struct volume_status *status,
 		   struct error *err);
 
+/* ---- the daemon -------------------------------------------------------- */
+
+/*
+ * Keeps every unit (a volume in no group, or a group) that has an rpo inside it:
+ * protect/schedule.h says when it runs, docs/protect.md why so. One run at a time,
+ * each in a child of its own: a run locks memory, may be interrupted only once and
+ * handles libraries that keep what they took, so a process is good for few; and one
+ * that crashes must not take the daemon along. Times are ns since 1970.
+ */
+enum protect_event_type {
+	PROTECT_CYCLE_STARTED,	/* full, why */
+	PROTECT_CYCLE_ENDED,	/* parts, duration, age */
+	PROTECT_CYCLE_SKIPPED,	/* nothing was written; told once, until something is */
+	PROTECT_CYCLE_FAILED,	/* error, duration, due: when it is tried again; perhaps parts */
+	PROTECT_RPO_MISSED,	/* age: now, 0 when there is no point; why */
+	PROTECT_RPO_RECOVERED,
+	PROTECT_RELOADED,	/* without a unit; error: refused, the old one stays */
+	PROTECT_STOPPING,	/* without a unit */
+	PROTECT_PLANNED,	/* due, full, why */
+};
+
+/* What became of one volume in a run. */
+struct protect_part {
+	const char *volume;
+	bool committed, rescan;
+	enum point_kind kind;
+	uint64_t number, time_ns, read_bytes, stored_bytes;
+};
+
+struct protect_event {
+	enum protect_event_type type;
+	uint64_t time_ns;
+	const char *unit;		/* NULL: of the daemon as a whole */
+	bool group;
+	bool full;			/* a full by the calendar */
+	const char *why;		/* or "" */
+	uint64_t rpo_ns, age_ns, duration_ns, due_ns;
+	const struct error *error;	/* NULL: none */
+	const struct protect_part *parts;
+	size_t part_count;
+};
+
+struct protect_options {
+	bool once;			/* what is due now, each once; then it returns */
+	/* Reads the configuration anew, for SIGHUP. */
+	int (*reload)(void *context, struct config *config, struct error *err);
+	/* Called at once, in the thread of protect_daemon. */
+	void (*tell)(void *context, const struct protect_event *event);
+	void *context;
+};
+
+/*
+ * Goes on until SIGTERM or SIGINT, which it takes over, as it does SIGHUP: 0 then.
+ * `config` is replaced by what was reloaded. EXIT_USAGE when no unit has an rpo,
+ * EXIT_LOCKED when there is a daemon of this state folder. `once`: as backup --all.
+ */
+int protect_daemon(struct config *config, const struct protect_options *options,
+		   struct error *err);
+
+/* Tells what it would do next, an event a unit, and does nothing. */
+int protect_plan(struct config *config, const struct protect_options *options,
+		 struct error *err);
+
+/* What the daemon left to know of a unit, <state>/protect.json. */
+struct protect_unit {
+	char name[VOLUME_NAME_MAX + 1];
+	bool group;
+	bool running, missed;
+	uint64_t rpo_ns;
+	uint64_t covered_ns;		/* all writes before are in a point; 0: there is none */
+	uint64_t due_ns;		/* 0: not known */
+	uint64_t run_ns;		/* the longest of the last runs */
+	uint64_t failures;		/* since the last success */
+	uint64_t error_ns;		/* 0: none */
+	char error[256];		/* the last one's beginning */
+};
+
+struct protect_facts {
+	bool alive;			/* a daemon holds its lock now */
+	struct protect_unit *units;	/* owned: protect_facts_fini */
+	size_t count;
+};
+
+/* -ENOENT when there never was a daemon; -EBADMSG when the file is damaged. */
+int protect_facts_load(const char *state_folder, struct protect_facts *facts,
+		       struct error *err);
+void protect_facts_fini(struct protect_facts *facts);
+
+/*
+ * How old the oldest write that is in no stored point may be, at most: 0 when the
+ * tracker is trusted and nothing was written; else the time since all was covered,
+ * as the point, or a daemon's later look, has it. UINT64_MAX without a point.
+ */
+uint64_t protect_age_ns(const struct volume_status *status, const struct protect_unit *unit,
+			uint64_t now_ns);
+
 #endif

@@ -65,3 +65,19 @@ int protect_status(const struct config *config, const struct config_volume *volu
 					     sizeof(status->reason));
 	return 0;
 }
+
+uint64_t protect_age_ns(const struct volume_status *status, const struct protect_unit *unit,
+			uint64_t now_ns)
+{
+	bool trusted = status->trust == TRUST_TRACKED;
+	uint64_t covered = status->state.head_time_ns;
+
+	if (!status->state.head_point)
+		return UINT64_MAX;
+	if (trusted && !status->marks.dirty_blocks && !status->pending)
+		return 0;
+	/* What a tracker in doubt once said is in doubt too. */
+	if (trusted && unit && unit->covered_ns > covered)
+		covered = unit->covered_ns;
+	return now_ns > covered ? now_ns - covered : 0;
+}

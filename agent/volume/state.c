@@ -22,7 +22,7 @@
 
 enum state_kind { STATE_TEXT, STATE_U32, STATE_U64, STATE_UUID, STATE_HEX, STATE_TRUST,
 		  /* files of earlier versions lack them: zero then */
-		  STATE_HEX_NEW };
+		  STATE_HEX_NEW, STATE_U64_NEW };
 
 struct state_field {
 	const char *key;
@@ -48,6 +48,7 @@ static const struct state_field state_fields[] = {
 	FIELD("head_point", STATE_U64, head_point),
 	FIELD("head_hash", STATE_HEX, head_hash),
 	FIELD("head_time_ns", STATE_U64, head_time_ns),
+	FIELD("full_time_ns", STATE_U64_NEW, full_time_ns),
 	FIELD("trust", STATE_TRUST, trust),
 	FIELD("reason", STATE_TEXT, reason),
 	FIELD("since_ns", STATE_U64, since_ns),
@@ -104,6 +105,7 @@ static json_t *state_put(const struct state_field *field, const void *at)
 		number = *(const uint32_t *)at;
 		break;
 	case STATE_U64:
+	case STATE_U64_NEW:
 		number = *(const uint64_t *)at;
 		break;
 	}
@@ -143,11 +145,11 @@ static int state_take(const struct state_field *field, const json_t *value, void
 {
 	const char *text = json_string_value(value);
 
-	if (!value && field->kind == STATE_HEX_NEW) {
+	if (!value && (field->kind == STATE_HEX_NEW || field->kind == STATE_U64_NEW)) {
 		memset(at, 0, field->size);
 		return 0;
 	}
-	if (field->kind == STATE_U32 || field->kind == STATE_U64)
+	if (field->kind == STATE_U32 || field->kind == STATE_U64 || field->kind == STATE_U64_NEW)
 		return state_take_number(field, value, at);
 	if (!text)
 		return -EBADMSG;

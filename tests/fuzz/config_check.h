@@ -5,6 +5,19 @@
 #include "agent/config/config.h"
 #include "tests/fuzz/fuzz.h"
 
+static inline void check_config_schedule(const struct config_schedule *schedule)
+{
+	const uint64_t second = 1000000000, most = 366 * 86400 * second;
+
+	FUZZ_CHECK(!schedule->rpo_ns || (schedule->rpo_ns >= second && schedule->rpo_ns <= most));
+	FUZZ_CHECK(!schedule->idle_point_ns || (schedule->idle_point_ns >= second &&
+						schedule->idle_point_ns <= most));
+	FUZZ_CHECK_TEXT(schedule->full);
+	FUZZ_CHECK(schedule->full[0] != '-' && strcmp(schedule->full, "never"));
+	FUZZ_CHECK(schedule->window_from >= 0 && schedule->window_from <= 1440);
+	FUZZ_CHECK(schedule->window_to >= 0 && schedule->window_to <= 1440);
+}
+
 static inline void check_config_volume(const struct config *config, size_t i)
 {
 	const struct config_volume *volume = &config->volumes[i];
@@ -21,6 +34,9 @@ static inline void check_config_volume(const struct config *config, size_t i)
 						 volume->cow.path[0] == '/');
 	/* Found by its name: so no other has it. */
 	FUZZ_CHECK(config_volume(config, volume->name) == volume);
+	check_config_schedule(&volume->schedule);
+	FUZZ_CHECK(!volume->group[0] || !volume->schedule.rpo_ns);
+	FUZZ_CHECK(!volume->group[0] || config_group(config, volume->group));
 }
 
 static inline void check_config(const struct config *config)
@@ -48,6 +64,13 @@ static inline void check_config(const struct config *config)
 	FUZZ_CHECK(config->agent.bitmap_limit_bytes <= UINT64_C(1) << 34);
 	for (size_t i = 0; i < config->volume_count; i++)
 		check_config_volume(config, i);
+	check_config_schedule(&config->agent.schedule);
+	FUZZ_CHECK(config->agent.stop_timeout_ns <= UINT64_C(86400000000000));
+	for (size_t i = 0; i < config->group_count; i++) {
+		FUZZ_CHECK_TEXT(config->groups[i].name);
+		FUZZ_CHECK(config_group(config, config->groups[i].name) == &config->groups[i]);
+		check_config_schedule(&config->groups[i].schedule);
+	}
 }
 
 #endif

@@ -21,6 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 		overrides[count++] = line;
 		if (!config_parse_bytes(line, &bytes))
 			FUZZ_CHECK(*line >= '0' && *line <= '9');
+		if (!config_parse_duration(line, &bytes))
+			FUZZ_CHECK(*line >= '0' && *line <= '9');
 	}
 	ret = config_load("/nonexistent", false, overrides, count, &config, &err);
 	if (ret)

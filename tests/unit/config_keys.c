@@ -70,12 +70,15 @@ static void model_start(struct config *model, struct config_volume *volume,
 	memset(volume, 0, sizeof(*volume));
 	strcpy(model->agent.state, "/var/lib/clawback");
 	model->agent.compression = 1;
+	model->agent.stop_timeout_ns = 60000000000u;
+	model->agent.schedule.idle_point_ns = 86400000000000u;
 	if (!is_volume(row))
 		return;
 	strcpy(volume->name, "v");
 	strcpy(volume->device, "/dev/v");
 	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
+	volume->schedule = model->agent.schedule;
 	model->volumes = volume;
 	model->volume_count = 1;
 }
@@ -99,6 +102,15 @@ static void check_same(const struct config *config, const struct config *model)
 	if (a.volume_count)
 		assert_memory_equal(a.volumes, b.volumes,
 				    a.volume_count * sizeof(*a.volumes));
+	/* A group is there because a volume is in it, and has no keys of its own. */
+	assert_int_equal(a.group_count, a.volume_count && *a.volumes->group);
+	for (size_t i = 0; i < a.group_count; i++) {
+		assert_string_equal(a.groups[i].name, a.volumes->group);
+		assert_memory_equal(&a.groups[i].schedule, &b.agent.schedule,
+				    sizeof(b.agent.schedule));
+	}
+	a.groups = NULL;
+	a.group_count = 0;
 	a.volumes = b.volumes = NULL;
 	assert_memory_equal(&a, &b, sizeof(a));
 }

@@ -27,7 +27,7 @@ diff "$work/help-options" "$work/page-options" || differs "options: --help (<) a
 # Keys of the configuration, both ways.
 {
 	sed -n 's/^\t{ "\([a-z_]*\)", KEY_.*/\1/p' agent/config/config_keys.c
-	sed -n 's/.*strcmp(key, "\([a-z_]*\)").*/\1/p' agent/config/config_keys.c
+	sed -n 's/.*strcmp(key, "\([a-z_]*\)").*/\1/p' agent/config/config_*.c
 } | sort -u >"$work/code-keys"
 sed -n 's/^\.It Cm \([a-z_]*\)$/\1/p' docs/clawback.conf.5 | sort -u >"$work/page-keys"
 diff "$work/code-keys" "$work/page-keys" || differs "keys: code (<) and clawback.conf.5 (>)"

@@ -20,12 +20,14 @@ cat >"$work/decoders" <<'END'
 blockmap/map_codec.c blockmap_map
 agent/config/config.c config_file
 agent/config/config_keys.c config_keys
+agent/config/config_schedule.c config_keys
 agent/crypto/key_file.c crypto_key_file
 agent/crypto/passphrase.c crypto_passphrase
 agent/crypto/text.c crypto_text
 agent/crypto/wrap.c crypto_wrap
 agent/pipeline/frame_decode.c pipeline_frame
 agent/pipeline/segment.c pipeline_segment
+agent/protect/daemon_file.c protect_facts
 agent/repo/json.c repo_manifest
 agent/repo/map_seal.c repo_map
 agent/repo/point_load.c repo_point

@@ -1,0 +1,206 @@
+/* protect: the daemon, and how it tells what it does. */
+#include "agent/cli/cli.h"
+
+#include "agent/base/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct protect {
+	bool once, dry_run;
+};
+
+static const char *const event_names[] = {
+	[PROTECT_CYCLE_STARTED] = "cycle_started",
+	[PROTECT_CYCLE_ENDED] = "cycle_ended",
+	[PROTECT_CYCLE_SKIPPED] = "cycle_skipped",
+	[PROTECT_CYCLE_FAILED] = "cycle_failed",
+	[PROTECT_RPO_MISSED] = "rpo_missed",
+	[PROTECT_RPO_RECOVERED] = "rpo_recovered",
+	[PROTECT_RELOADED] = "reload",
+	[PROTECT_STOPPING] = "stopping",
+	[PROTECT_PLANNED] = "plan",
+};
+
+/* ---- for programs ------------------------------------------------------- */
+
+static json_t *seconds_json(uint64_t ns)
+{
+	return json_real((double)ns / 1e9);
+}
+
+static json_t *part_json(const struct protect_part *part)
+{
+	return json_pack("{s:s, s:I, s:s, s:b, s:o, s:I, s:I}", "volume", part->volume,
+			 "point", (json_int_t)part->number, "kind", point_kind_name(part->kind),
+			 "rescan", (int)part->rescan, "time", cli_time_json(part->time_ns),
+			 "read_bytes", (json_int_t)part->read_bytes,
+			 "stored_bytes", (json_int_t)part->stored_bytes);
+}
+
+static void add_cycle(json_t *object, const struct protect_event *event)
+{
+	json_t *points = json_array();
+
+	for (size_t i = 0; i < event->part_count; i++)
+		if (event->parts[i].committed)
+			json_array_append_new(points, part_json(&event->parts[i]));
+	json_object_set_new(object, "points", points);
+	json_object_set_new(object, "seconds", seconds_json(event->duration_ns));
+	json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
+}
+
+static json_t *event_json(const struct protect_event *event)
+{
+	json_t *object = json_pack("{s:s, s:o}", "message_type", event_names[event->type],
+				   "time", cli_time_json(event->time_ns));
+
+	if (!object)
+		return NULL;
+	if (event->unit) {
+		json_object_set_new(object, event->group ? "group" : "volume",
+				    json_string(event->unit));
+		json_object_set_new(object, "objective_seconds", seconds_json(event->rpo_ns));
+	}
+	if (event->type == PROTECT_CYCLE_ENDED || event->type == PROTECT_CYCLE_FAILED)
+		add_cycle(object, event);
+	if (event->type == PROTECT_RPO_MISSED || event->type == PROTECT_RPO_RECOVERED)
+		json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
+	if (event->type == PROTECT_CYCLE_STARTED || event->type == PROTECT_PLANNED)
+		json_object_set_new(object, "type", json_string(event->full ? "full" : "auto"));
+	if (event->due_ns)
+		json_object_set_new(object, "due", cli_time_json(event->due_ns));
+	if (*event->why)
+		json_object_set_new(object, "reason", json_string(event->why));
+	if (event->type == PROTECT_RELOADED)
+		json_object_set_new(object, "accepted", json_boolean(!event->error));
+	if (event->error) {
+		json_object_set_new(object, "code", json_integer((json_int_t)event->error->exit));
+		json_object_set_new(object, "error", cli_message_json(event->error->message));
+	}
+	return object;
+}
+
+/* ---- for people ---------------------------------------------------------- */
+
+static void say_points(const struct protect_event *event)
+{
+	for (size_t i = 0; i < event->part_count; i++) {
+		const struct protect_part *part = &event->parts[i];
+
+		if (part->committed)
+			log_note("%s: %s point %" PRIu64 "%s, stored %s, in %s; its oldest write "
+				 "was at most %s old", part->volume, point_kind_name(part->kind),
+				 part->number, part->rescan ? " by comparing" : "",
+				 text_bytes(part->stored_bytes), text_duration(event->duration_ns),
+				 text_duration(event->age_ns));
+	}
+}
+
+static void say(const struct protect_event *event)
+{
+	const char *why = event->why, *unit = event->unit;
+
+	switch (event->type) {
+	case PROTECT_CYCLE_STARTED:
+		log_detail("%s: a run begins%s%s", unit, *why ? ": " : "", why);
+		break;
+	case PROTECT_CYCLE_ENDED:
+		say_points(event);
+		break;
+	case PROTECT_CYCLE_SKIPPED:
+		log_note("%s: no point: %s", unit, why);
+		break;
+	case PROTECT_CYCLE_FAILED:
+		say_points(event);
+		log_warning("%s: %s; again at %s", unit, event->error->message,
+			    text_time(event->due_ns));
+		break;
+	case PROTECT_RPO_MISSED:
+		log_warning("%s: the objective of %s is missed, or will be before a run can "
+			    "end%s%s%s%s", unit, text_duration(event->rpo_ns),
+			    event->age_ns ? "; its oldest write may be older than " : "",
+			    event->age_ns ? text_duration(event->age_ns) : "",
+			    *why ? "; the last failure: " : "", why);
+		break;
+	case PROTECT_RPO_RECOVERED:
+		log_note("%s: the objective of %s is met again", unit,
+			 text_duration(event->rpo_ns));
+		break;
+	case PROTECT_RELOADED:
+		if (event->error)
+			log_warning("the new configuration is refused, the old one stays: %s",
+				    event->error->message);
+		else
+			log_note("took the configuration anew");
+		break;
+	case PROTECT_STOPPING:
+		log_note("stopping%s%s", *why ? " " : "", why);
+		break;
+	case PROTECT_PLANNED:
+		printf("%s: %s at %s, objective %s%s%s\n", unit, event->full ? "full" : "auto",
+		       text_time(event->due_ns), text_duration(event->rpo_ns),
+		       *why ? ": " : "", why);
+		break;
+	}
+}
+
+static void protect_tell(void *context, const struct protect_event *event)
+{
+	const struct cli *cli = context;
+	struct error ignored = ERROR_INIT;
+
+	if (cli->json)
+		cli_print_json(event_json(event), true, &ignored);
+	else
+		say(event);
+}
+
+/* ---- running ---------------------------------------------------------------- */
+
+static int protect_reload(void *context, struct config *config, struct error *err)
+{
+	const struct cli *cli = context;
+
+	return config_load(cli->config_path, cli->config_given, cli->overrides,
+			   cli->override_count, config, err);
+}
+
+static int protect_run(struct cli *cli, struct error *err)
+{
+	const struct protect *protect = cli->settings;
+	struct protect_options options = {
+		.once = protect->once,
+		.reload = protect_reload,
+		.tell = protect_tell,
+		.context = cli,
+	};
+	int ret = cli_need_root("protect", err);
+
+	if (!ret && !*cli->config.repository.url)
+		ret = error_set_exit(err, EXIT_USAGE, -EINVAL, "no repository is configured; add "
+				     "\"url = …\" to [repository] in %s", cli->config_path);
+	if (ret)
+		return ret;
+	return protect->dry_run ? protect_plan(&cli->config, &options, err)
+				: protect_daemon(&cli->config, &options, err);
+}
+
+static const struct cli_option protect_options[] = {
+	CLI_FLAG("once", 0, "run what is due now, each once, and exit",
+		 struct protect, once),
+	CLI_FLAG("dry-run", 'n', "say what is due when; change nothing",
+		 struct protect, dry_run),
+	{ .name = NULL },
+};
+
+const struct cli_verb verb_protect = {
+	.name = "protect",
+	.arguments = "",
+	.summary = "Keep every volume and group with an rpo inside it, until told to stop",
+	.options = protect_options,
+	.settings_size = sizeof(struct protect),
+	.run = protect_run,
+};
