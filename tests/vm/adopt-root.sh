@@ -3,7 +3,8 @@
 # protected, kept tracked across a reboot, and released; where the initramfs fails to
 # adopt it, the machine boots from the plain partition.
 #
-# quick-kernels: 6.12
+# kernels: 6.12
+# full-only: yes
 # guest: host
 # timeout: 900
 # full-timeout: 1800
