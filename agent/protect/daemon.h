@@ -81,8 +81,9 @@ struct child {
 	int report_fd;
 };
 
+/* The child lets go of `lock_fd`. */
 int child_start(const struct config *config, const struct unit *unit, enum backup_type type,
-		struct child *child, struct error *err);
+		int lock_fd, struct child *child, struct error *err);
 /* After it ended. One that died without a word has failed. */
 void child_end(struct child *child, struct run_report *report);
 

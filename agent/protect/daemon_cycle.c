@@ -239,7 +239,7 @@ void run_start(struct daemon *daemon, size_t i)
 		       !plan->has_point ? "there is no point yet" :
 		       plan->dirty ? "" : "there was none for long" });
 	report.ret = child_start(daemon->config, unit, full ? BACKUP_FULL : BACKUP_AUTO,
-				 &daemon->child, &report.err);
+				 daemon->lock_fd, &daemon->child, &report.err);
 	if (report.ret)
 		run_ended(daemon, &report);
 }

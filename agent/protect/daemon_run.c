@@ -50,12 +50,12 @@ static void child_run(const struct config *config, const struct unit *unit,
 
 /*
  * Ends as Ctrl-C ends `backup` when it is told to, or when the daemon is gone; what is
- * typed at the daemon's terminal is the daemon's business. Every other descriptor is
- * let go: the daemon's lock must not outlive it in here.
+ * typed at the daemon's terminal is the daemon's business. The daemon's lock must not
+ * outlive it in here; other descriptors stay, for some are those of libraries.
  */
 __attribute__((noreturn))
 static void child_main(const struct config *config, const struct unit *unit,
-		       enum backup_type type, int report_fd, pid_t parent)
+		       enum backup_type type, int lock_fd, int report_fd, pid_t parent)
 {
 	struct run_report report = { .ret = -EIO };
 	sigset_t none;
@@ -67,18 +67,15 @@ static void child_main(const struct config *config, const struct unit *unit,
 	setpgid(0, 0);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (dup2(report_fd, STDERR_FILENO + 1) < 0 ||
-	    fcntl(STDERR_FILENO + 1, F_SETFD, FD_CLOEXEC) < 0 ||
-	    close_range(STDERR_FILENO + 2, ~0u, 0) < 0)
-		_exit(EXIT_FAILED);
+	close(lock_fd);
 	child_run(config, unit, type, &report);
 	/* One write into an empty pipe, which has the room. */
-	told = write(STDERR_FILENO + 1, &report, sizeof(report));
+	told = write(report_fd, &report, sizeof(report));
 	_exit(told == sizeof(report) ? EXIT_DONE : EXIT_FAILED);
 }
 
 int child_start(const struct config *config, const struct unit *unit, enum backup_type type,
-		struct child *child, struct error *err)
+		int lock_fd, struct child *child, struct error *err)
 {
 	CLEANUP_CLOSE int report_fd = -1;
 	pid_t parent = getpid();
@@ -93,7 +90,7 @@ int child_start(const struct config *config, const struct unit *unit, enum backu
 	fflush(NULL);
 	child->pid = fork();
 	if (child->pid == 0)
-		child_main(config, unit, type, report_fd, parent);
+		child_main(config, unit, type, lock_fd, report_fd, parent);
 	child->pidfd = child->pid > 0 ? pidfd_open(child->pid, 0) : -1;
 	if (child->pidfd >= 0)
 		return 0;
