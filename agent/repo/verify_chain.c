@@ -181,8 +181,8 @@ int verify_gather(struct verify *verify, uint64_t number, struct error *err)
 	struct number_set set = { NULL, 0, 0 };
 	char prefix[UUID_TEXT_SIZE + 1];
 	int ret = number ? number_needs(verify, number, &set, err) :
-			   point_numbers(verify->repo, &verify->volume, &set.items,
-					 &set.count, err);
+			   point_numbers_stored(verify->repo, &verify->volume,
+						&set.items, &set.count, err);
 
 	if (!ret && !set.count)
 		ret = error_set(err, -ENOENT, "the volume has no recovery point to verify");

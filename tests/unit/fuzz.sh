@@ -32,6 +32,8 @@ agent/repo/point_load.c repo_point
 agent/repo/point_manifest.c repo_manifest
 agent/repo/repo.c repo_root
 agent/repo/repo_volume.c repo_volume
+agent/repo/retention.c repo_retention
+agent/repo/retention_json.c repo_retention
 agent/restore/plan.c restore_plan
 agent/store/credentials.c store_credentials
 agent/store/s3_endpoint.c store_url
