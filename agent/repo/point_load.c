@@ -60,6 +60,9 @@ static int head_fetch(struct point_name *name, uint8_t **head, size_t *head_leng
 	if (!buffer)
 		return error_set(err, -ENOMEM, "reading a point: out of memory");
 	ret = store_get(store, name->key, 0, buffer, POINT_HEAD_FIRST_READ, &got, err);
+	if (!ret && got == POINT_STUB_BYTES &&
+	    !memcmp(buffer, POINT_STUB_MAGIC, sizeof(header->magic)))
+		return error_set(err, -ENOENT, "%s/%s was pruned", store_url(store), name->key);
 	if (!ret)
 		ret = header_check(name, buffer, got, header, head_length, err);
 	if (ret)
@@ -162,9 +165,8 @@ static int number_seen(void *context, const char *key, uint64_t bytes)
 	struct number_list *list = context;
 	uint64_t number;
 
-	(void)bytes;
-	if (!point_key_number(key, &number))
-		return 0;	/* not ours: an upload in progress, a stranger's file */
+	if (!point_key_number(key, &number) || bytes == POINT_STUB_BYTES)
+		return 0;	/* not ours: an upload in progress, a stranger's file; or pruned */
 	if (list->count == list->room) {
 		size_t room = list->room ? 2 * list->room : 64;
 		uint64_t *items = reallocarray(list->items, room, sizeof(*items));

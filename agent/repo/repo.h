@@ -304,6 +304,42 @@ int repo_pin(struct repo *repo, const struct uuid *volume, struct retention *ret
 	     uint64_t number, bool pinned, uint64_t newest,
 	     const struct signing_private *signer, struct error *err);
 
+/* ---- prune ------------------------------------------------------------- */
+
+struct prune_options {
+	const uint8_t *host_map_key;
+	const struct signing_private *signer;
+	/* So long nothing is deleted that could be in use when it was pruned. 0: no
+	 * restore, verify or backup is under way. */
+	uint64_t grace_ns;
+	uint64_t now_ns;		/* ns since 1970; 0: now */
+	bool dry_run;			/* look only */
+	void (*report)(void *context, uint64_t done_points, uint64_t total_points);
+	void *context;
+};
+
+/* With dry_run: what would be. */
+struct prune_result {
+	uint64_t points;		/* pruned: nothing of them is needed any more, but … */
+	uint64_t serving;		/* … of these points some segments */
+	uint64_t maps;			/* rebased maps written */
+	uint64_t deleted_objects, deleted_bytes;
+	/* Not needed any more, but not deleted before the grace period ends. */
+	uint64_t waiting_objects, waiting_bytes;
+	uint64_t wait_ns;
+};
+
+/*
+ * Makes visible points independent of forgotten ones, and deletes what nothing needs:
+ * new objects first, then the record that says so, then, when that is older than the
+ * grace period, deletions. Killed anywhere, the next one goes on. Also deletes what
+ * runs that did not commit left behind, when another has committed their number.
+ * -EEXIST with EXIT_LOCKED when another forget or prune was quicker.
+ */
+int repo_prune(struct repo *repo, const struct uuid *volume,
+	       const struct prune_options *options, struct prune_result *result,
+	       struct error *err);
+
 /* ---- verify ------------------------------------------------------------ */
 
 struct verify_options {

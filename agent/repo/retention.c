@@ -257,6 +257,7 @@ static int record_assemble(struct repo *repo, const struct uuid *volume,
 {
 	struct retention_place place = { repo->facts.id, *volume };
 	CLEANUP_FREE char *text = retention_text(next, &place);
+	struct retention readable;
 	struct retention_header header = {
 		.magic = RETENTION_MAGIC, .version = le32(RETENTION_VERSION),
 	};
@@ -271,6 +272,11 @@ static int record_assemble(struct repo *repo, const struct uuid *volume,
 	buffer = malloc(signed_length + CRYPTO_SIGNATURE_SIZE);
 	if (!text || !buffer)
 		return error_set(err, -ENOMEM, "writing a retention record: out of memory");
+	/* One that nobody could read would hide all others. */
+	ret = retention_parse(text, text_length, &place, &readable, err);
+	if (ret)
+		return error_prefix(err, "writing a retention record");
+	retention_fini(&readable);
 	header.record_length = le32((uint32_t)text_length);
 	memcpy(buffer, &header, sizeof(header));
 	memcpy(buffer + sizeof(header), text, text_length);

@@ -28,6 +28,7 @@ struct crash_store {
 	uint64_t changes;		/* requests that change something, so far */
 	uint64_t kill_at;		/* the first of them to fail; 0: none */
 	bool kill_after;		/* it takes effect nevertheless */
+	void (*before_put)(const char *key);	/* what another process does just then */
 };
 
 static inline struct crash_store *crash_of(struct store *store)
@@ -118,8 +119,15 @@ static inline int crash_put(struct store *store, const char *key, const void *da
 			    size_t length, unsigned flags, struct error *err)
 {
 	struct crash_store *crash = crash_of(store);
-	bool told, done = crash_change(crash, &told);
+	void (*before)(const char *key) = crash->before_put;
+	bool told, done;
 
+	crash->before_put = NULL;
+	if (before)
+		before(key);
+	if (!crash->before_put)
+		crash->before_put = before;
+	done = crash_change(crash, &told);
 	if (done && (flags & STORE_IF_ABSENT) && crash_has(crash, key))
 		return told ? error_set(err, -EEXIST, "%s exists", key) : crash_error(err);
 	if (done)

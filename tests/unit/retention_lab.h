@@ -24,6 +24,7 @@ struct lab_point {
 	uint64_t blocks;
 	struct point point;
 	bool visible, pinned;
+	bool map_object;			/* something lies where its map would be */
 	uint32_t segments;			/* objects of their own */
 };
 
@@ -140,7 +141,7 @@ static inline void lab_store_segments(struct retention_lab *lab, struct random_s
 				      const struct lab_segments *segments)
 {
 	struct point *point = &draft->point;
-	char prefix[STORE_KEY_MAX], key[STORE_KEY_MAX + 8];
+	char prefix[STORE_KEY_MAX], key[STORE_KEY_MAX + 16];
 
 	point->segments = calloc(segments->count + 1, sizeof(*point->segments));
 	point->segment_count = segments->count;
@@ -246,6 +247,7 @@ static inline void lab_commit_draft(struct retention_lab *lab, struct random_sta
 {
 	struct lab_point *made = &lab->points[draft->number];
 	struct error err = ERROR_INIT;
+	char key[STORE_KEY_MAX];
 
 	if (draft->map.kind == MAP_DELTA &&
 	    (draft->point.depth > POINT_DEPTH_MAX || random_one_in(random, 12)))
@@ -256,6 +258,11 @@ static inline void lab_commit_draft(struct retention_lab *lab, struct random_sta
 	made->visible = true;
 	made->segments = draft->point.frames_inline ? 0 : (uint32_t)draft->point.segment_count;
 	draft->point.segments = NULL;
+	/* Maps here are small, and inline; what a large one would leave is planted. */
+	made->map_object = random_one_in(random, 3);
+	point_map_key(&made->point, key);
+	if (made->map_object)
+		crash_set(&lab->store, key, "map", 3);
 	lab->newest++;
 	lab_draft_fini(draft);
 }
