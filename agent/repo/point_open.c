@@ -79,10 +79,9 @@ static int point_read(struct repo *repo, const char *key, uint64_t offset,
 	return ret;
 }
 
-/* The map of `point` (its own, or with what retention_apply made of it) in `name`. */
-static int map_fetch(struct repo *repo, const struct point *point, const char *name,
-		     uint64_t offset, const struct key_ring *ring, struct map *map,
-		     struct error *err)
+int point_map_fetch(struct repo *repo, const struct point *point, const char *name,
+		    uint64_t offset, const struct key_ring *ring, struct map *map,
+		    struct error *err)
 {
 	CLEANUP_FREE uint8_t *sealed = malloc(point->map_bytes + 1);
 	uint8_t key[CRYPTO_KEY_SIZE], digest[CRYPTO_DIGEST_SIZE];
@@ -123,7 +122,7 @@ int point_own_map(struct repo *repo, const struct point *point,
 	uint64_t offset;
 
 	retention_apply(&nothing, point, &as, name, &offset);
-	return map_fetch(repo, &as, name, offset, ring, map, err);
+	return point_map_fetch(repo, &as, name, offset, ring, map, err);
 }
 
 /* The map that counts: makes of *point what retention_apply makes of it, and reads. */
@@ -137,7 +136,7 @@ static int stored_map(struct repo *repo, const struct retention *retention,
 
 	retention_apply(retention, point, &as, name, &offset);
 	*point = as;
-	return map_fetch(repo, point, name, offset, ring, map, err);
+	return point_map_fetch(repo, point, name, offset, ring, map, err);
 }
 
 /* The point that `point` names as its parent, and no other in its place. */

@@ -63,6 +63,11 @@ void retention_map_key(const struct uuid *volume, const struct retention_map *ma
 void retention_apply(const struct retention *retention, const struct point *point,
 		     struct point *as, char key[static STORE_KEY_MAX], uint64_t *offset);
 
+/* Reads, checks and opens the map that retention_apply said where to find. */
+int point_map_fetch(struct repo *repo, const struct point *as, const char *key,
+		    uint64_t offset, const struct key_ring *ring, struct map *map,
+		    struct error *err);
+
 /*
  * A point's map with those of its parents below it, as rebased where they are: the
  * whole volume's; or with `to_visible` only so far that what it is a delta onto is

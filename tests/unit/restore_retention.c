@@ -1,6 +1,6 @@
 /*
  * Real points, forgotten and pruned: what is left is restored with the recovery key
- * alone, byte for byte, and what was pruned is gone.
+ * alone, byte for byte, and verified; what was pruned is gone, and not missed.
  */
 #include "agent/restore/restore.h"
 #include "tests/unit/points_lab.h"
@@ -64,6 +64,68 @@ static void prune_all(struct points_lab *lab, struct prune_result *result)
 		fail_msg("%s", err.message);
 }
 
+/* ---- verify ------------------------------------------------------------------ */
+
+static void told(void *context, const char *text)
+{
+	snprintf(context, 600, "%s", text);
+}
+
+static int verify(struct points_lab *lab, uint64_t number, bool data,
+		  const struct key_ring *ring, char told_text[static 600])
+{
+	struct verify_options options = {
+		.data = data, .ring = *ring, .problem = told, .context = told_text,
+	};
+	struct verify_result result;
+	struct error err = ERROR_INIT;
+
+	*told_text = '\0';
+	return repo_verify(lab->repo, &lab->volume, number, &options, &result, &err);
+}
+
+/* Nothing is wrong, whatever keys there are; of the whole, and of each visible point. */
+static void verify_check(struct points_lab *lab)
+{
+	struct key_ring none = { NULL, NULL }, host = { NULL, lab->host_map_key };
+	struct key_ring all = { lab->recovery, lab->host_map_key };
+	char text[600];
+
+	if (verify(lab, 0, true, &all, text) || verify(lab, 0, false, &host, text) ||
+	    verify(lab, 0, false, &none, text))
+		fail_msg("%s", text);
+	for (uint64_t n = 1; n <= lab->count; n++)
+		if (visible[n] && (verify(lab, n, false, &host, text) ||
+				   verify(lab, n, false, &none, text)))
+			fail_msg("point %d: %s", (int)n, text);
+}
+
+/* Whatever object is taken away is missed: by who has all keys, and by who has none. */
+static void verify_misses(struct points_lab *lab)
+{
+	struct key_ring none = { NULL, NULL }, all = { lab->recovery, lab->host_map_key };
+	struct lab_keys keys;
+	char text[600];
+
+	lab_keys_list(lab, "", &keys);
+	for (size_t i = 0; i < keys.count; i++) {
+		CLEANUP_FREE char *data = NULL;
+		size_t length;
+
+		lab_object_read(lab, keys.items[i], &data, &length);
+		/* A stub only keeps its number taken; without records all may be seen. */
+		if (length == 64 || strstr(keys.items[i], "/retention/") ||
+		    !strchr(keys.items[i], '/'))
+			continue;
+		lab_object_remove(lab, keys.items[i]);
+		if (!verify(lab, 0, false, &all, text) || !verify(lab, 0, false, &none, text))
+			fail_msg("nobody misses %s", keys.items[i]);
+		lab_object_write(lab, keys.items[i], data, length);
+	}
+	lab_keys_free(&keys);
+	verify_check(lab);
+}
+
 /* The next point, of any shape: inline or in segments, whole or changed blocks. */
 static void next_point(struct points_lab *lab, struct random_state *random)
 {
@@ -97,6 +159,7 @@ static void pruned_restores(void **state)
 			if (!random_one_in(&random, 4))
 				continue;
 			forget_some(lab, &random);
+			verify_check(lab);
 			prune_all(lab, &result);
 			all.points += result.points;
 			all.maps += result.maps;
@@ -104,7 +167,12 @@ static void pruned_restores(void **state)
 			for (uint64_t n = 1; n <= lab->count; n++)
 				if (visible[n])
 					restore_check(lab, n);
+			verify_check(lab);
 		}
+		/* Records remember up to which point there were some. */
+		forget_some(lab, &random);
+		prune_all(lab, &result);
+		verify_misses(lab);
 		points_lab_free(lab);
 	}
 	printf("%d points pruned, %d maps rebased, %d bytes freed\n", (int)all.points,
@@ -143,9 +211,47 @@ static void space_comes_back(void **state)
 	assert_int_equal(0, result.serving);
 	assert_int_equal(0, result.maps);
 	restore_check(lab, 12);
+	memset(visible, 0, sizeof(visible));
+	visible[12] = true;
+	verify_misses(lab);
 	/* clawback.json; the point, its segment, the record. */
 	lab_keys_list(lab, "", &keys);
 	assert_int_equal(4, keys.count);
+	lab_keys_free(&keys);
+	points_lab_free(lab);
+}
+
+/* A record taken out of the middle, or the newest, on which pruned points rest. */
+static void records_missed(void **state)
+{
+	struct random_state random = random_start("records_missed");
+	struct points_lab *lab = points_lab_new();
+	struct key_ring ring = lab_ring(lab);
+	struct prune_result result;
+	char text[600], key[STORE_KEY_MAX];
+	struct lab_keys keys;
+
+	(void)state;
+	memset(visible, 0, sizeof(visible));
+	while (lab->count < 5)
+		next_point(lab, &random);
+	for (int i = 0; i < 3; i++)
+		forget_some(lab, &random);
+	verify_check(lab);
+	uuid_format(&lab->volume, key);
+	strcat(key, "/retention/");
+	lab_keys_list(lab, key, &keys);
+	assert_int_equal(3, keys.count);
+	lab_object_remove(lab, keys.items[1]);
+	assert_int_equal(-EBADMSG, verify(lab, 0, false, &ring, text));
+	assert_non_null(strstr(text, "the sequence has a gap"));
+	lab_keys_free(&keys);
+	prune_all(lab, &result);
+	verify_check(lab);
+	lab_keys_list(lab, key, &keys);
+	assert_int_equal(1, keys.count);
+	lab_object_remove(lab, keys.items[0]);
+	assert_int_equal(-EBADMSG, verify(lab, 0, false, &ring, text));
 	lab_keys_free(&keys);
 	points_lab_free(lab);
 }
@@ -154,6 +260,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pruned_restores), cmocka_unit_test(space_comes_back),
+		cmocka_unit_test(records_missed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
