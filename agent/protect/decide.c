@@ -34,6 +34,23 @@ static int head_check(struct host *host, const struct run_volume *volume,
 }
 
 /*
+ * A full does without its parent; but if that is gone, its own number may have been
+ * used and pruned, and then it would be hidden. An incremental has seen its parent,
+ * behind which no number is ever free again.
+ */
+static int parent_check(struct host *host, const struct run_volume *volume,
+			enum backup_type type, struct point *head, struct error *err)
+{
+	const struct volume_state *state = &volume->state;
+
+	if (!state->head_point)
+		return 0;
+	if (type == BACKUP_FULL)
+		return point_number_check(host->repo, &state->id, state->head_point + 1, err);
+	return head_check(host, volume, head, err);
+}
+
+/*
  * Points of another repository are no parents here; but the volume may have been
  * here before, or a run that moved it here may have died before it could say so.
  */
@@ -179,8 +196,8 @@ int volume_decide(struct host *host, struct tracker *tracker,
 	volume->identity = facts.identity;
 	volume->recursion_misses = facts.recursion_misses;
 	ret = head_of_repository(host, &volume->state, err);
-	if (!ret && type != BACKUP_FULL && volume->state.head_point)
-		ret = head_check(host, volume, &head, err);
+	if (!ret)
+		ret = parent_check(host, volume, type, &head, err);
 	if (ret)
 		return ret;
 	ret = decide_with_head(host, tracker, frozen, type, &head, volume, err);

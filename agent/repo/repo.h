@@ -172,6 +172,14 @@ int point_commit(struct repo *repo, struct point *point, const struct map *map,
 		 const struct point_keys *keys,
 		 const struct signing_private *signer, struct error *err);
 
+/*
+ * Whether `number` is free, for a writer that cannot see the point before it: -EEXIST
+ * with EXIT_LOCKED when it was used, though nothing may be there any more. One listing,
+ * and a read if anything was ever forgotten.
+ */
+int point_number_check(struct repo *repo, const struct uuid *volume, uint64_t number,
+		       struct error *err);
+
 /* Loads and authenticates one point, forgotten or not; -ENOENT when it does not exist. */
 int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
 	       struct point *point, struct error *err);

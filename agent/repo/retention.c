@@ -249,6 +249,28 @@ int retention_load(struct repo *repo, const struct uuid *volume,
 	return ret ? error_prefix(err, "finding out which points were forgotten") : 0;
 }
 
+int point_number_used(uint64_t number, struct error *err)
+{
+	error_set_exit(err, EXIT_LOCKED, -EEXIST, "there was a point %" PRIu64 " already, which "
+		       "was pruned: this host's state is older than its repository", number);
+	return error_hint(err, "remove the volume's folder below the state folder; its points "
+			  "then go on under a new id");
+}
+
+int point_number_check(struct repo *repo, const struct uuid *volume, uint64_t number,
+		       struct error *err)
+{
+	struct retention retention;
+	bool used;
+	int ret = retention_load(repo, volume, &retention, err);
+
+	if (ret)
+		return ret;
+	used = number <= retention.through;
+	retention_fini(&retention);
+	return used ? point_number_used(number, err) : 0;
+}
+
 /* ---- writing ----------------------------------------------------------- */
 
 static int record_assemble(struct repo *repo, const struct uuid *volume,

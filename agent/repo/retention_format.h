@@ -82,6 +82,9 @@ int point_merged_map(struct repo *repo, const struct retention *retention,
 int retention_commit(struct repo *repo, const struct uuid *volume, struct retention *next,
 		     const struct signing_private *signer, struct error *err);
 
+/* Says of a number that it was used before, and what to do: -EEXIST, EXIT_LOCKED. */
+int point_number_used(uint64_t number, struct error *err);
+
 /* Reads one record, not necessarily the newest. -ENOENT. */
 int retention_read(struct repo *repo, const struct uuid *volume, uint64_t sequence,
 		   struct retention *retention, struct error *err);

@@ -458,10 +458,51 @@ static void two_at_once(void **state)
 	}
 }
 
+/* ---- a host that was set back ---------------------------------------------------- */
+
+/* Its next number is taken, whether its point is still there or not. */
+static void set_back(void **state)
+{
+	struct story story = { .random = random_start("set_back") };
+	struct extent_list numbers = EXTENT_LIST_INIT;
+	struct error err = ERROR_INIT;
+	struct retention retention;
+	struct prune_result result;
+	struct lab_draft draft;
+
+	(void)state;
+	story_begin(&story);
+	while (lab.newest < 9)
+		step_commit(&story);
+	assert_int_equal(0, point_number_check(lab.repo, &lab.volume, 9, &err));
+	assert_int_equal(0, extent_list_append(&numbers, 3, 6));
+	assert_int_equal(0, retention_load(lab.repo, &lab.volume, &retention, &err));
+	assert_int_equal(0, repo_forget(lab.repo, &lab.volume, &retention, &numbers, 9,
+					lab.signer, &err));
+	retention_fini(&retention);
+	extent_list_fini(&numbers);
+	assert_int_equal(0, prune(&story, 0, false, &result, &err));
+	lab_draft(&lab, &story.random, &draft);
+	for (uint64_t number = 2; number <= 9; number++) {
+		draft.number = draft.point.number = draft.point.base = number;
+		assert_int_equal(-EEXIST, point_number_check(lab.repo, &lab.volume, number, &err));
+		assert_int_equal(EXIT_LOCKED, err.exit);
+		if (number > 3 && number < 9)
+			continue;
+		assert_int_equal(-EEXIST, lab_try_commit(&lab, &draft, &err));
+		assert_int_equal(EXIT_LOCKED, err.exit);
+		assert_non_null(strstr(err.message, number == 3 ? "was pruned" : "exists already"));
+	}
+	lab_draft_fini(&draft);
+	assert_int_equal(0, point_number_check(lab.repo, &lab.volume, 10, &err));
+	story_end(&story);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(histories), cmocka_unit_test(two_at_once),
+		cmocka_unit_test(set_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
