@@ -16,8 +16,10 @@ static int head_check(struct host *host, const struct run_volume *volume,
 	const struct volume_state *state = &volume->state;
 	int ret = point_load(host->repo, &state->id, state->head_point, head, err);
 
+	/* It was pruned, or it is gone. */
 	if (ret == -ENOENT)
-		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "the repository lost "
+		return point_number_check(host->repo, &state->id, state->head_point + 1, err) ?:
+		       error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "the repository lost "
 				      "point %" PRIu64 " of %s, which this host committed: it was "
 				      "rolled back or emptied; look with clawback verify, and go "
 				      "on with clawback backup --type full", state->head_point,
