@@ -67,6 +67,9 @@ int policy_set(struct policy *policy, const char *rule, const char *value,
  */
 int policy_parse(struct policy *policy, const char *text, struct error *err);
 
+/* "36h", "1d12h": -EINVAL for anything else, and beyond 2^64 ns. */
+int policy_duration(const char *text, uint64_t *ns);
+
 /* Fills `reasons` of all points; they are sorted by number. -ENOMEM. */
 int policy_apply(const struct policy *policy, struct policy_point *points, size_t count);
 

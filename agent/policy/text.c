@@ -40,7 +40,7 @@ static uint64_t unit_seconds(char unit)
 	return 0;
 }
 
-static int duration_parse(const char *text, uint64_t *ns)
+int policy_duration(const char *text, uint64_t *ns)
 {
 	uint64_t sum = 0;
 
@@ -75,7 +75,7 @@ int policy_set(struct policy *policy, const char *rule, const char *value,
 	       struct error *err)
 {
 	if (!strcmp(rule, names[POLICY_WITHIN]))
-		return duration_parse(value, &policy->within_ns) ?
+		return policy_duration(value, &policy->within_ns) ?
 		       bad_value(rule, value, "a duration like 36h or 1d12h", err) : 0;
 	if (!strcmp(rule, names[POLICY_HANOI]))
 		return number_parse(value, POLICY_HANOI_MAX, &policy->count[POLICY_HANOI]) ?
