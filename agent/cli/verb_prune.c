@@ -2,6 +2,7 @@
 #include "agent/cli/cli.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/log.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -94,21 +95,41 @@ static int prune_volume(struct cli *cli, struct host *host, const struct repo_vo
 		   : prune_print(cli, volume, &result, err);
 }
 
-static int prune_run(struct cli *cli, struct error *err)
+/* One that fails does not keep the others; that the user wants an end does. */
+static int prune_all(struct cli *cli, struct host *host, struct error *err)
 {
 	CLEANUP_FREE struct repo_volume *volumes = NULL;
+	size_t count, failed = 0;
+	int ret = repo_volumes(host->repo, &volumes, &count, err);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < count; i++) {
+		ret = prune_volume(cli, host, &volumes[i], err);
+		if (ret && err->exit == EXIT_INTERRUPTED)
+			return ret;
+		if (ret)
+			log_warning("%s", err->message);
+		failed += ret != 0;
+	}
+	if (!failed)
+		return 0;
+	return error_set_exit(err, failed < count ? EXIT_PARTIAL : err->exit, err->code,
+			      "%zu of %zu prunes failed; the last: %.500s", failed, count,
+			      err->message);
+}
+
+static int prune_run(struct cli *cli, struct error *err)
+{
 	struct repo_volume volume;
 	struct host host;
-	size_t count = 0;
 	int ret = host_open(&cli->config, HOST_WRITER | (of(cli)->dry_run ? HOST_LOOK : 0), &host,
 			    err);
 
 	if (ret)
 		return ret;
 	if (!cli->argument_count)
-		ret = repo_volumes(host.repo, &volumes, &count, err);
-	for (size_t i = 0; !ret && i < count; i++)
-		ret = prune_volume(cli, &host, &volumes[i], err);
+		ret = prune_all(cli, &host, err);
 	for (int i = 0; !ret && i < cli->argument_count; i++) {
 		ret = repo_volume_find(host.repo, cli->arguments[i], &volume, err);
 		if (!ret)

@@ -123,6 +123,21 @@ check "after all"
 [ "$(objects retention)" = 1 ] || fail "records are left: $(objects retention)"
 [ "$(objects maps)" -le 2 ] || fail "maps are left: $(objects maps)"
 
+echo "== one volume that cannot be pruned does not keep the others"
+make_disk disk2 1M
+clawback_volume w "$disk2" "fingerprints = no"
+clawback backup w >/dev/null
+id=$(clawback points --json | jq -r '.volumes[] | select(.name == "w").volume_id')
+mkdir "$clawback_repository/$id/retention"
+echo damage >"$clawback_repository/$id/retention/0000000001"
+code=0
+clawback prune --json >"$work/out" 2>"$work/err" || code=$?
+assert_equal 3 $code "exit code when one of two volumes cannot be pruned"
+jq -e -s 'length == 1 and .[0].volume == "v"' "$work/out" >/dev/null
+assert_refused 13 "retention record\|cut short" clawback verify w
+rm -r "$clawback_repository/$id/retention"
+clawback prune >/dev/null
+
 echo "== a host whose state is older than its repository"
 # with_state FOLDER COMMAND...: with a copy of it for the host's state.
 with_state() {
