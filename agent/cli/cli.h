@@ -9,6 +9,7 @@
 #include "agent/base/error.h"
 #include "agent/config/config.h"
 #include "agent/crypto/crypto.h"
+#include "agent/policy/policy.h"
 #include "agent/protect/protect.h"
 #include "agent/repo/repo.h"
 
@@ -64,7 +65,7 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 /* The verbs, one file each. */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
-	verb_verify, verb_adopt, verb_release, verb_protect;
+	verb_verify, verb_forget, verb_keep, verb_prune, verb_adopt, verb_release, verb_protect;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);
@@ -121,6 +122,8 @@ void progress_start(struct progress *progress, bool json, const char *format, ..
 	__attribute__((format(printf, 3, 4)));
 void progress_report(struct progress *progress, uint64_t done_bytes,
 		     uint64_t total_bytes);
+/* The same of work that is counted in points. */
+void progress_points(struct progress *progress, uint64_t done, uint64_t total);
 void progress_end(struct progress *progress);
 
 #endif

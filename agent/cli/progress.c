@@ -42,15 +42,24 @@ static void print_json(const struct progress *progress, uint64_t done, uint64_t 
 				 "seconds_elapsed", (double)elapsed / 1e9), true, &ignored);
 }
 
-void progress_report(struct progress *progress, uint64_t done, uint64_t total)
+/* Whether it is time to say something again. */
+static bool progress_due(struct progress *progress, uint64_t now)
 {
-	uint64_t now = now_ns(), elapsed = now - progress->started_ns, rate, left;
 	uint64_t period = progress->json ? JSON_PERIOD_NS :
 			  progress->terminal ? TERMINAL_PERIOD_NS : PLAIN_PERIOD_NS;
 
 	if (now - progress->printed_ns < period)
-		return;
+		return false;
 	progress->printed_ns = now;
+	return true;
+}
+
+void progress_report(struct progress *progress, uint64_t done, uint64_t total)
+{
+	uint64_t now = now_ns(), elapsed = now - progress->started_ns, rate, left;
+
+	if (!progress_due(progress, now))
+		return;
 	if (progress->json) {
 		print_json(progress, done, total, elapsed);
 		return;
@@ -61,6 +70,25 @@ void progress_report(struct progress *progress, uint64_t done, uint64_t total)
 		progress->terminal ? "\r" : "", progress->what,
 		total ? 100.0 * (double)done / (double)total : 100.0, text_bytes(done),
 		text_bytes(total), text_bytes(rate), text_duration(left * 1000000000u),
+		progress->terminal ? "\033[K" : "\n");
+}
+
+void progress_points(struct progress *progress, uint64_t done, uint64_t total)
+{
+	uint64_t now = now_ns(), elapsed = now - progress->started_ns;
+	struct error ignored = ERROR_INIT;
+
+	if (!progress_due(progress, now))
+		return;
+	if (progress->json) {
+		cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f}", "message_type", "status",
+			"what", progress->what, "done_points", (json_int_t)done, "total_points",
+			(json_int_t)total, "seconds_elapsed", (double)elapsed / 1e9), true,
+			&ignored);
+		return;
+	}
+	fprintf(stderr, "%s%s: %llu of %llu points%s", progress->terminal ? "\r" : "",
+		progress->what, (unsigned long long)done, (unsigned long long)total,
 		progress->terminal ? "\033[K" : "\n");
 }
 

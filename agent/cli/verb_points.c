@@ -7,21 +7,38 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static void points_row(const struct point *point)
+static void points_row(const struct point *point, bool pinned)
 {
-	printf("%8" PRIu64 "  %-20s  %-11s  %-11s  %10s  %10s\n", point->number,
+	printf("%8" PRIu64 "  %-20s  %-11s  %-11s  %10s  %10s%s\n", point->number,
 	       text_time(point->time_ns), point_kind_name(point->kind),
 	       point_consistency_name(point->consistency), text_bytes(point->marked_bytes),
-	       text_bytes(point->stored_bytes));
+	       text_bytes(point->stored_bytes), pinned ? "  pinned" : "");
+}
+
+static void points_show(const struct cli *cli, const struct point *point, bool pinned,
+			json_t *list)
+{
+	json_t *object = cli->json ? cli_point_json(point) : NULL;
+
+	if (!cli->json)
+		points_row(point, pinned);
+	else if (object && !json_object_set_new(object, "pinned", json_boolean(pinned)))
+		json_array_append_new(list, object);
+	else
+		json_decref(object);
 }
 
 static int points_each(struct cli *cli, struct host *host, const struct repo_volume *volume,
 		       json_t *list, struct error *err)
 {
 	CLEANUP_FREE uint64_t *numbers = NULL;
-	size_t count;
-	int ret = point_numbers(host->repo, &volume->id, &numbers, &count, err);
+	struct retention retention;
+	size_t count = 0;
+	int ret = retention_load(host->repo, &volume->id, &retention, err);
 
+	if (ret)
+		return ret;
+	ret = point_numbers(host->repo, &volume->id, &numbers, &count, err);
 	if (!ret && !cli->json)
 		printf("%8s  %-20s  %-11s  %-11s  %10s  %10s\n", "POINT", "TIME", "KIND",
 		       "CONSISTENCY", "MARKED", "STORED");
@@ -31,12 +48,11 @@ static int points_each(struct cli *cli, struct host *host, const struct repo_vol
 		ret = point_load(host->repo, &volume->id, numbers[i], &point, err);
 		if (ret)
 			break;
-		if (cli->json)
-			json_array_append_new(list, cli_point_json(&point));
-		else
-			points_row(&point);
+		points_show(cli, &point, extent_list_contains(&retention.pinned, point.number),
+			    list);
 		point_fini(&point);
 	}
+	retention_fini(&retention);
 	return ret;
 }
 

@@ -9,6 +9,7 @@
 #define CLAWBACK_CONFIG_CONFIG_H
 
 #include "agent/base/error.h"
+#include "agent/policy/policy.h"
 #include "agent/volume/volume.h"
 
 #include <limits.h>
@@ -51,6 +52,7 @@ struct config_volume {
 	bool skip_unchanged;			/* marked blocks that are as they were; default yes */
 	uint32_t spot_checks;			/* unmarked blocks compared a run, default 32 */
 	struct config_schedule schedule;	/* rpo_ns 0 in a group: that has its own */
+	struct policy keep;			/* empty: the repository's */
 };
 
 struct config {
@@ -65,6 +67,7 @@ struct config {
 		char ca_file[PATH_MAX];
 		uint32_t connections, retries, timeout_seconds, part_bytes;
 		uint64_t bandwidth_bytes;
+		struct policy keep;		/* empty: none */
 	} repository;
 	struct {
 		char state[PATH_MAX];

@@ -228,6 +228,13 @@ static int assign_provider(enum snapshot_provider *provider, const char *value,
 	return 0;
 }
 
+/* A policy is one value: what a volume's section says replaces all of the other. */
+static int assign_keep(struct policy *policy, const char *value, struct error *err)
+{
+	memset(policy, 0, sizeof(*policy));
+	return policy_parse(policy, value, err) ? error_prefix(err, "keep") : 0;
+}
+
 static bool volume_name_good(const char *name)
 {
 	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -311,6 +318,8 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 		return assign_cow(&volume->cow, value, err);
 	if (!strcmp(key, "provider"))
 		return assign_provider(&volume->provider, value, err);
+	if (!strcmp(key, "keep"))
+		return assign_keep(&volume->keep, value, err);
 	ret = schedule_assign(&volume->schedule, key, value, err);
 	if (ret == 1)
 		ret = assign_from(volume_keys, volume, key, value, err);
@@ -357,7 +366,9 @@ int config_assign(struct config *config, const char *section, const char *key,
 {
 	int ret;
 
-	if (!strcmp(section, "repository"))
+	if (!strcmp(section, "repository") && !strcmp(key, "keep"))
+		ret = assign_keep(&config->repository.keep, value, err);
+	else if (!strcmp(section, "repository"))
 		ret = config_key_repeats(key)
 			? assign_recipient(config, value, err)
 			: assign_from(repository_keys, config, key, value, err);

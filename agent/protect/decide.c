@@ -16,8 +16,10 @@ static int head_check(struct host *host, const struct run_volume *volume,
 	const struct volume_state *state = &volume->state;
 	int ret = point_load(host->repo, &state->id, state->head_point, head, err);
 
+	/* It was pruned, or it is gone. */
 	if (ret == -ENOENT)
-		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "the repository lost "
+		return point_number_check(host->repo, &state->id, state->head_point + 1, err) ?:
+		       error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "the repository lost "
 				      "point %" PRIu64 " of %s, which this host committed: it was "
 				      "rolled back or emptied; look with clawback verify, and go "
 				      "on with clawback backup --type full", state->head_point,
@@ -31,6 +33,23 @@ static int head_check(struct host *host, const struct run_volume *volume,
 			      "not the one that this host committed; look with clawback verify, "
 			      "and go on with clawback backup --type full", state->head_point,
 			      state->name);
+}
+
+/*
+ * A full does without its parent; but if that is gone, its own number may have been
+ * used and pruned, and then it would be hidden. An incremental has seen its parent,
+ * behind which no number is ever free again.
+ */
+static int parent_check(struct host *host, const struct run_volume *volume,
+			enum backup_type type, struct point *head, struct error *err)
+{
+	const struct volume_state *state = &volume->state;
+
+	if (!state->head_point)
+		return 0;
+	if (type == BACKUP_FULL)
+		return point_number_check(host->repo, &state->id, state->head_point + 1, err);
+	return head_check(host, volume, head, err);
 }
 
 /*
@@ -179,8 +198,8 @@ int volume_decide(struct host *host, struct tracker *tracker,
 	volume->identity = facts.identity;
 	volume->recursion_misses = facts.recursion_misses;
 	ret = head_of_repository(host, &volume->state, err);
-	if (!ret && type != BACKUP_FULL && volume->state.head_point)
-		ret = head_check(host, volume, &head, err);
+	if (!ret)
+		ret = parent_check(host, volume, type, &head, err);
 	if (ret)
 		return ret;
 	ret = decide_with_head(host, tracker, frozen, type, &head, volume, err);

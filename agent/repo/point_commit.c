@@ -4,6 +4,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fault.h"
 #include "agent/repo/point_format.h"
+#include "agent/repo/retention_format.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -102,8 +103,11 @@ static int point_taken(struct repo *repo, const struct point *point, struct erro
 	struct point other;
 	char where[96] = "";
 	bool own = false;
+	int ret = point_load(repo, &point->volume, point->number, &other, &ignored);
 
-	if (!point_load(repo, &point->volume, point->number, &other, &ignored)) {
+	if (ret == -ENOENT)
+		return point_number_used(point->number, err);
+	if (!ret) {
 		own = !memcmp(&other.signer, &point->signer, sizeof(other.signer));
 		if (*other.host)
 			snprintf(where, sizeof(where), " (on %.64s)", other.host);

@@ -63,6 +63,17 @@ int point_manifest_parse(const char *text, size_t length, struct point *point,
  * "points/" and nothing in a folder of it is. */
 bool point_key_number(const char *key, uint64_t *number);
 
+/*
+ * What stands in place of a pruned point so that its number stays taken: 64 bytes, this
+ * magic and zeros. For a reader there is no such point.
+ */
+#define POINT_STUB_MAGIC "CLAWGONE"
+#define POINT_STUB_BYTES 64u
+
+/* Numbers of all point objects there are, forgotten ones too, rising. Caller frees. */
+int point_numbers_stored(struct repo *repo, const struct uuid *volume,
+			 uint64_t **numbers, size_t *count, struct error *err);
+
 /* Context that binds wraps, and the first part of a map's AAD. 40 bytes. */
 struct point_context {
 	uint8_t volume[16];

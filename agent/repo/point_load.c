@@ -3,6 +3,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/repo/point_format.h"
+#include "agent/repo/retention_format.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -59,6 +60,9 @@ static int head_fetch(struct point_name *name, uint8_t **head, size_t *head_leng
 	if (!buffer)
 		return error_set(err, -ENOMEM, "reading a point: out of memory");
 	ret = store_get(store, name->key, 0, buffer, POINT_HEAD_FIRST_READ, &got, err);
+	if (!ret && got == POINT_STUB_BYTES &&
+	    !memcmp(buffer, POINT_STUB_MAGIC, sizeof(header->magic)))
+		return error_set(err, -ENOENT, "%s/%s was pruned", store_url(store), name->key);
 	if (!ret)
 		ret = header_check(name, buffer, got, header, head_length, err);
 	if (ret)
@@ -161,9 +165,8 @@ static int number_seen(void *context, const char *key, uint64_t bytes)
 	struct number_list *list = context;
 	uint64_t number;
 
-	(void)bytes;
-	if (!point_key_number(key, &number))
-		return 0;	/* not ours: an upload in progress, a stranger's file */
+	if (!point_key_number(key, &number) || bytes == POINT_STUB_BYTES)
+		return 0;	/* not ours: an upload in progress, a stranger's file; or pruned */
 	if (list->count == list->room) {
 		size_t room = list->room ? 2 * list->room : 64;
 		uint64_t *items = reallocarray(list->items, room, sizeof(*items));
@@ -177,8 +180,8 @@ static int number_seen(void *context, const char *key, uint64_t bytes)
 	return 0;
 }
 
-int point_numbers(struct repo *repo, const struct uuid *volume,
-		  uint64_t **numbers, size_t *count, struct error *err)
+int point_numbers_stored(struct repo *repo, const struct uuid *volume,
+			 uint64_t **numbers, size_t *count, struct error *err)
 {
 	struct number_list list = { NULL, 0, 0 };
 	char prefix[STORE_KEY_MAX];
@@ -195,6 +198,28 @@ int point_numbers(struct repo *repo, const struct uuid *volume,
 	}
 	*numbers = list.items;	/* in byte order of ten digits: rising */
 	*count = list.count;
+	return 0;
+}
+
+int point_numbers(struct repo *repo, const struct uuid *volume,
+		  uint64_t **numbers, size_t *count, struct error *err)
+{
+	CLEANUP_FREE uint64_t *stored = NULL;
+	struct retention retention;
+	size_t stored_count, visible = 0;
+	int ret = point_numbers_stored(repo, volume, &stored, &stored_count, err);
+
+	/* This order: what was forgotten meanwhile is not shown any more. */
+	if (!ret)
+		ret = retention_load(repo, volume, &retention, err);
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < stored_count; i++)
+		if (!retention_hides(&retention, stored[i]))
+			stored[visible++] = stored[i];
+	retention_fini(&retention);
+	*numbers = STEAL(stored);
+	*count = visible;
 	return 0;
 }
 
@@ -262,6 +287,24 @@ static bool parse_time(const char *text, uint64_t *time_ns)
 	return true;
 }
 
+static int find_by_number(struct repo *repo, const struct uuid *volume, uint64_t number,
+			  struct point *point, struct error *err)
+{
+	struct retention retention;
+	int ret = retention_load(repo, volume, &retention, err);
+	bool hidden = !ret && retention_hides(&retention, number);
+
+	if (ret)
+		return ret;
+	retention_fini(&retention);
+	if (hidden)
+		return error_set(err, -ENOENT, "recovery point %" PRIu64 " was forgotten; see "
+				 "clawback points", number);
+	ret = point_load(repo, volume, number, point, err);
+	return ret == -ENOENT ? error_set(err, ret, "there is no recovery point %" PRIu64
+					  "; see clawback points", number) : ret;
+}
+
 int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 	       struct point *point, struct error *err)
 {
@@ -270,11 +313,8 @@ int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 	size_t count;
 	int ret;
 
-	if (text && parse_number(text, &number)) {
-		ret = point_load(repo, volume, number, point, err);
-		return ret == -ENOENT ? error_set(err, ret, "there is no recovery point %s; "
-						  "see clawback points", text) : ret;
-	}
+	if (text && parse_number(text, &number))
+		return find_by_number(repo, volume, number, point, err);
 	ret = point_numbers(repo, volume, &numbers, &count, err);
 	if (ret)
 		return ret;

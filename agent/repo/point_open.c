@@ -3,6 +3,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/repo/point_format.h"
+#include "agent/repo/retention_format.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -78,24 +79,18 @@ static int point_read(struct repo *repo, const char *key, uint64_t offset,
 	return ret;
 }
 
-int point_own_map(struct repo *repo, const struct point *point,
-		  const struct key_ring *ring, struct map *map,
-		  struct error *err)
+int point_map_fetch(struct repo *repo, const struct point *point, const char *name,
+		    uint64_t offset, const struct key_ring *ring, struct map *map,
+		    struct error *err)
 {
 	CLEANUP_FREE uint8_t *sealed = malloc(point->map_bytes + 1);
 	uint8_t key[CRYPTO_KEY_SIZE], digest[CRYPTO_DIGEST_SIZE];
-	char name[STORE_KEY_MAX];
 	int ret;
 
 	if (!sealed)
 		return error_set(err, -ENOMEM, "reading the map of point %" PRIu64
 				 ": out of memory", point->number);
-	if (point->map_inline)
-		point_key(&point->volume, point->number, name);
-	else
-		point_map_key(point, name);
-	ret = point_read(repo, name, point->map_inline ? point->head_bytes : 0, sealed,
-			 point->map_bytes, err);
+	ret = point_read(repo, name, offset, sealed, point->map_bytes, err);
 	if (ret)
 		return ret;
 	digest_of(sealed, point->map_bytes, digest);
@@ -117,50 +112,129 @@ int point_own_map(struct repo *repo, const struct point *point,
 	return ret;
 }
 
-/* Puts `map` (a delta or full) on top of its parents' maps, recursively upwards. */
-static int map_on_parents(struct repo *repo, const struct point *point,
-			  const struct key_ring *ring, unsigned depth,
-			  struct map *map, struct error *err)
+int point_own_map(struct repo *repo, const struct point *point,
+		  const struct key_ring *ring, struct map *map,
+		  struct error *err)
 {
-	struct map own, below;
-	struct point parent;
-	int ret = point_own_map(repo, point, ring, &own, err);
+	static const struct retention nothing;
+	char name[STORE_KEY_MAX];
+	struct point as;
+	uint64_t offset;
 
-	if (ret)
-		return ret;
-	if (own.kind == MAP_FULL) {
-		*map = own;
-		return 0;
-	}
-	if (depth >= POINT_DEPTH_MAX) {
-		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
-				     " of %s has no full map within %d parents",
-				     point->number, point->volume_name, POINT_DEPTH_MAX);
-		goto out_own;
-	}
-	ret = point_load(repo, &point->volume, point->parent, &parent, err);
+	retention_apply(&nothing, point, &as, name, &offset);
+	return point_map_fetch(repo, &as, name, offset, ring, map, err);
+}
+
+/* The map that counts: makes of *point what retention_apply makes of it, and reads. */
+static int stored_map(struct repo *repo, const struct retention *retention,
+		      const struct key_ring *ring, struct point *point, struct map *map,
+		      struct error *err)
+{
+	char name[STORE_KEY_MAX];
+	struct point as;
+	uint64_t offset;
+
+	retention_apply(retention, point, &as, name, &offset);
+	*point = as;
+	return point_map_fetch(repo, point, name, offset, ring, map, err);
+}
+
+/* The point that `point` names as its parent, and no other in its place. */
+static int parent_load(struct repo *repo, const struct point *point, struct point *parent,
+		       struct error *err)
+{
+	int ret = point_load(repo, &point->volume, point->parent, parent, err);
+
 	if (ret == -ENOENT)
-		error_set_exit(err, EXIT_UNTRUSTWORTHY, ret = -EBADMSG, "point %" PRIu64
-			       " of %s needs point %" PRIu64 ", which is missing",
-			       point->number, point->volume_name, point->parent);
-	if (ret)
-		goto out_own;
-	if (memcmp(parent.hash, point->parent_hash, sizeof(parent.hash)))
-		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
-				     " of %s is not the parent that point %" PRIu64
-				     " was made on: it was replaced", parent.number,
-				     point->volume_name, point->number);
-	else
-		ret = map_on_parents(repo, &parent, ring, depth + 1, &below, err);
-	point_fini(&parent);
-	if (ret)
-		goto out_own;
-	ret = map_overlay(&below, &own, map);
-	map_fini(&below);
-	if (ret)
-		error_set(err, ret, "merging maps: %s", error_text(ret));
-out_own:
-	map_fini(&own);
+		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
+				      " of %s needs point %" PRIu64 ", which is missing",
+				      point->number, point->volume_name, point->parent);
+	if (ret || !memcmp(parent->hash, point->parent_hash, sizeof(parent->hash)))
+		return ret;
+	point_fini(parent);
+	return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
+			      " of %s is not the parent that point %" PRIu64
+			      " was made on: it was replaced", point->parent,
+			      point->volume_name, point->number);
+}
+
+/* Maps from a point's own down, each a delta onto the next. */
+struct map_pile {
+	struct map maps[POINT_DEPTH_MAX + 1];
+	size_t count;
+};
+
+static int pile_gather(struct repo *repo, const struct retention *retention,
+		       const struct key_ring *ring, bool to_visible, struct point *at,
+		       struct map_pile *pile, struct error *err)
+{
+	for (;;) {
+		struct map *map = &pile->maps[pile->count];
+		struct point parent;
+		int ret = stored_map(repo, retention, ring, at, map, err);
+
+		if (ret)
+			return ret;
+		pile->count++;
+		if (map->kind == MAP_FULL ||
+		    (to_visible && !retention_hides(retention, at->parent)))
+			return 0;
+		if (pile->count > POINT_DEPTH_MAX)
+			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
+					      " of %s has no full map within %d parents",
+					      at->number, at->volume_name, POINT_DEPTH_MAX);
+		ret = parent_load(repo, at, &parent, err);
+		if (ret)
+			return ret;
+		point_fini(at);
+		*at = parent;
+	}
+}
+
+/* Lays all on the lowest, which is left alone. */
+static int pile_merge(struct map_pile *pile, struct error *err)
+{
+	while (pile->count > 1) {
+		struct map *below = &pile->maps[pile->count - 1], merged;
+		int ret = map_overlay(below, below - 1, &merged);
+
+		if (ret)
+			return error_set(err, ret, "merging maps: %s", error_text(ret));
+		map_fini(below);
+		map_fini(below - 1);
+		below[-1] = merged;
+		pile->count--;
+	}
+	return 0;
+}
+
+int point_merged_map(struct repo *repo, const struct retention *retention,
+		     const struct point *point, const struct key_ring *ring,
+		     bool to_visible, struct map *map, uint64_t *parent,
+		     uint8_t parent_hash[static CRYPTO_DIGEST_SIZE], struct error *err)
+{
+	struct map_pile *pile = calloc(1, sizeof(*pile));
+	struct point at = *point;
+	int ret;
+
+	if (!pile)
+		return error_set(err, -ENOMEM, "opening a map: out of memory");
+	/* `at` goes up from point to point, and frees what it leaves. */
+	at.segments = NULL;
+	at.segment_count = 0;
+	ret = pile_gather(repo, retention, ring, to_visible, &at, pile, err);
+	if (!ret)
+		ret = pile_merge(pile, err);
+	if (!ret) {
+		*map = pile->maps[0];
+		pile->count = 0;
+		*parent = map->kind == MAP_FULL ? 0 : at.parent;
+		memcpy(parent_hash, at.parent_hash, CRYPTO_DIGEST_SIZE);
+	}
+	while (pile->count)
+		map_fini(&pile->maps[--pile->count]);
+	point_fini(&at);
+	free(pile);
 	return ret;
 }
 
@@ -168,8 +242,16 @@ int point_full_map(struct repo *repo, const struct point *point,
 		   const struct key_ring *ring, struct map *map,
 		   struct error *err)
 {
-	int ret = map_on_parents(repo, point, ring, 0, map, err);
+	struct retention retention;
+	uint8_t parent_hash[CRYPTO_DIGEST_SIZE];
+	uint64_t parent;
+	int ret = retention_load(repo, &point->volume, &retention, err);
 
+	if (!ret) {
+		ret = point_merged_map(repo, &retention, point, ring, false, map, &parent,
+				       parent_hash, err);
+		retention_fini(&retention);
+	}
 	return ret ? error_prefix(err, "opening point %" PRIu64 " of %s", point->number,
 				  point->volume_name) : 0;
 }

@@ -7,6 +7,7 @@
  *   VOLUME-ID/points/NNNNNNNNNN         manifest, signature, small map and frames
  *   VOLUME-ID/maps/NNNNNNNNNN-RUN       a large map
  *   VOLUME-ID/segments/NNNNNNNNNN-RUN-SSSSSS   frames
+ *   VOLUME-ID/retention/NNNNNNNNNN      which points were forgotten; the newest counts
  *
  * Everything read back is authenticated before it is parsed: points by their
  * signature, maps and frames by their seal. What does not hold is reported with
@@ -171,11 +172,20 @@ int point_commit(struct repo *repo, struct point *point, const struct map *map,
 		 const struct point_keys *keys,
 		 const struct signing_private *signer, struct error *err);
 
-/* Loads and authenticates one point; -ENOENT when it does not exist. */
+/*
+ * Whether `number` is free, for a writer that cannot see the point before it: -EEXIST
+ * with EXIT_LOCKED when it was used, though nothing may be there any more. One listing,
+ * and a read if anything was ever forgotten.
+ */
+int point_number_check(struct repo *repo, const struct uuid *volume, uint64_t number,
+		       struct error *err);
+
+/* Loads and authenticates one point, forgotten or not; -ENOENT when it does not exist. */
 int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
 	       struct point *point, struct error *err);
 
-/* Numbers of all points of a volume, rising; one listing. Caller frees. */
+/* Numbers of all points of a volume that were not forgotten, rising; two listings.
+ * Caller frees. */
 int point_numbers(struct repo *repo, const struct uuid *volume,
 		  uint64_t **numbers, size_t *count, struct error *err);
 
@@ -198,13 +208,14 @@ struct key_ring {
 int point_open_keys(const struct point *point, const struct key_ring *ring,
 		    struct point_keys *keys, struct error *err);
 
-/* The point's own map, as stored. */
+/* The point's own map, as it was committed. */
 int point_own_map(struct repo *repo, const struct point *point,
 		  const struct key_ring *ring, struct map *map,
 		  struct error *err);
 
 /* The whole volume's map at this point: its base's map with the deltas on top,
- * the parents' hashes checked on the way. */
+ * the parents' hashes checked on the way; rebased maps where points between them were
+ * pruned. */
 int point_full_map(struct repo *repo, const struct point *point,
 		   const struct key_ring *ring, struct map *map,
 		   struct error *err);
@@ -241,6 +252,101 @@ void frame_index_fini(struct frame_index *index);
  */
 int frame_index_check(const struct frame_index *index, const struct map *map,
 		      uint32_t frame, const struct extent_list *extents);
+
+/* ---- retention --------------------------------------------------------- */
+
+/* A map that stands in for the one with which its point was committed. */
+struct retention_map {
+	uint64_t number;
+	struct uuid run;		/* of the prune that made it */
+	uint64_t sequence;		/* of the record that this prune committed */
+	uint64_t parent;		/* 0: the map is full */
+	uint8_t parent_hash[CRYPTO_DIGEST_SIZE];
+	uint64_t bytes;
+	uint8_t sha256[CRYPTO_DIGEST_SIZE];
+	struct point_wrap *wraps;	/* owned */
+	size_t wrap_count;
+};
+
+/* A pruned point of which some segments hold frames of visible points. */
+struct retention_serving {
+	uint64_t number;
+	struct extent_list segments;
+};
+
+/*
+ * A volume's newest retention record, complete in itself (docs/format.md
+ * "Retention"). Point numbers are kept as extents. A point is visible unless it is
+ * *forgotten* (all that belongs to it is still needed) or *pruned* (nothing of it is
+ * needed but what `serving` lists).
+ */
+struct retention {
+	uint64_t sequence;		/* 0: nothing was ever forgotten */
+	uint8_t hash[CRYPTO_DIGEST_SIZE], previous[CRYPTO_DIGEST_SIZE];
+	uint64_t created_ns;
+	uint64_t marked_ns;		/* when points were last pruned; 0: never */
+	uint64_t through;		/* the newest point when this was written */
+	struct extent_list forgotten, pruned, pinned;
+	struct retention_serving *serving;	/* owned; by number */
+	size_t serving_count;
+	struct retention_map *maps;		/* owned; by number */
+	size_t map_count;
+	struct signing_public signer;
+};
+
+/* The newest record, or one that is all zero; one listing, and a read if there is any. */
+int retention_load(struct repo *repo, const struct uuid *volume,
+		   struct retention *retention, struct error *err);
+void retention_fini(struct retention *retention);
+bool retention_hides(const struct retention *retention, uint64_t number);
+
+/*
+ * Forgets `numbers` (visible points; not the newest, `newest`, nor a pinned one:
+ * -EINVAL), or pins a point or unpins it: commits the record that follows `retention`,
+ * which becomes it. -EEXIST with EXIT_LOCKED when another one was quicker.
+ */
+int repo_forget(struct repo *repo, const struct uuid *volume,
+		struct retention *retention, const struct extent_list *numbers,
+		uint64_t newest, const struct signing_private *signer, struct error *err);
+int repo_pin(struct repo *repo, const struct uuid *volume, struct retention *retention,
+	     uint64_t number, bool pinned, uint64_t newest,
+	     const struct signing_private *signer, struct error *err);
+
+/* ---- prune ------------------------------------------------------------- */
+
+struct prune_options {
+	const uint8_t *host_map_key;
+	const struct signing_private *signer;
+	/* So long nothing is deleted that could be in use when it was pruned. 0: no
+	 * restore, verify or backup is under way. */
+	uint64_t grace_ns;
+	uint64_t now_ns;		/* ns since 1970; 0: now */
+	bool dry_run;			/* look only */
+	void (*report)(void *context, uint64_t done_points, uint64_t total_points);
+	void *context;
+};
+
+/* With dry_run: what would be. */
+struct prune_result {
+	uint64_t points;		/* pruned: nothing of them is needed any more, but … */
+	uint64_t serving;		/* … of these points some segments */
+	uint64_t maps;			/* rebased maps written */
+	uint64_t deleted_objects, deleted_bytes;
+	/* Not needed any more, but not deleted before the grace period ends. */
+	uint64_t waiting_objects, waiting_bytes;
+	uint64_t wait_ns;
+};
+
+/*
+ * Makes visible points independent of forgotten ones, and deletes what nothing needs:
+ * new objects first, then the record that says so, then, when that is older than the
+ * grace period, deletions. Killed anywhere, the next one goes on. Also deletes what
+ * runs that did not commit left behind, when another has committed their number.
+ * -EEXIST with EXIT_LOCKED when another forget or prune was quicker.
+ */
+int repo_prune(struct repo *repo, const struct uuid *volume,
+	       const struct prune_options *options, struct prune_result *result,
+	       struct error *err);
 
 /* ---- verify ------------------------------------------------------------ */
 

@@ -287,8 +287,10 @@ static int verify_conclude(const struct verify *verify, struct error *err)
 
 static int verify_run(struct verify *verify, uint64_t number, struct error *err)
 {
-	int ret = verify_gather(verify, number, err);
+	int ret = verify_records(verify, err);
 
+	if (!ret)
+		ret = verify_gather(verify, number, err);
 	if (!ret)
 		ret = verify_try_keys(verify, err);
 	if (ret)
@@ -320,6 +322,8 @@ int repo_verify(struct repo *repo, const struct uuid *volume, uint64_t number,
 	if (result)
 		*result = verify.result;
 	free(verify.known);
+	retention_fini(&verify.retention);
+	extent_list_fini(&verify.gone);
 	pthread_cond_destroy(&verify.changed);
 	pthread_mutex_destroy(&verify.lock);
 	return ret;

@@ -1,10 +1,11 @@
 /*
- * Which points are to be checked, and how they hang together: the sequence of
- * numbers, the parents' hashes, where each finds its full map.
+ * Which points are to be checked, and how they hang together: the parents' hashes,
+ * where each finds its full map.
  */
 #include "agent/repo/verify_private.h"
 
 #include "agent/repo/point_format.h"
+#include "agent/repo/retention_format.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -13,36 +14,31 @@
 
 /* ---- the chain --------------------------------------------------------- */
 
-void verify_sequence(struct verify *verify)
+/* Whether a point's manifest says of its parent and base what can be. */
+static bool parent_sane(const struct verify_known *known)
 {
-	uint64_t expected = 1;
+	if (known->base == known->number)
+		return !known->depth;
+	return known->rebased || (known->parent && known->parent < known->number);
+}
 
-	for (size_t i = 0; i < verify->count; i++) {
-		uint64_t number = verify->known[i].number;
-
-		if (number == expected + 1)
-			verify_problem(verify, "point %" PRIu64 " is missing: the "
-				       "sequence has a gap", expected);
-		else if (number > expected)
-			verify_problem(verify, "points %" PRIu64 " to %" PRIu64 " are "
-				       "missing: the sequence has a gap", expected,
-				       number - 1);
-		expected = number + 1;
-	}
+/* Whether a point's map is needed, and lies on its parent's. */
+static bool needs_parent(struct verify *verify, const struct verify_known *known)
+{
+	return (known->rebased || known->base != known->number) &&
+	       !extent_list_contains(&verify->retention.pruned, known->number);
 }
 
 static void verify_parent(struct verify *verify, const struct verify_known *known)
 {
 	const struct verify_known *parent = verify_find(verify, known->parent);
 
-	if (known->base == known->number ? known->depth != 0 :
-	    !known->parent || known->parent >= known->number) {
+	if (!parent_sane(known)) {
 		verify_problem(verify, "point %" PRIu64 " names a parent or a base that "
 			       "makes no sense", known->number);
 		return;
 	}
-	/* One whose own map is full can do without its parent. */
-	if (!known->parent || (!parent && known->base == known->number))
+	if (!known->parent || (!parent && !needs_parent(verify, known)))
 		return;
 	if (!parent)
 		verify_problem(verify, "point %" PRIu64 " needs its parent, point %"
@@ -54,7 +50,7 @@ static void verify_parent(struct verify *verify, const struct verify_known *know
 		verify_problem(verify, "point %" PRIu64 " is not the parent that point %"
 			       PRIu64 " was made on: one of them was replaced",
 			       parent->number, known->number);
-	else if (known->base != known->number &&
+	else if (!known->rebased && known->base != known->number &&
 		 (parent->base != known->base || parent->depth + 1 != known->depth ||
 		  known->depth > POINT_DEPTH_MAX))
 		verify_problem(verify, "point %" PRIu64 " and its parent, point %" PRIu64
@@ -101,29 +97,34 @@ static int compare_numbers(const void *a, const void *b)
 }
 
 /* Its parents: to its base, or, where no map can be opened to tell which points
- * hold its data, to the last full. */
+ * hold its data, to the last full, and all pruned ones that hold any. */
 static int number_parents(struct verify *verify, const struct point *point,
 			  struct number_set *set, struct error *err)
 {
-	uint64_t number = point->number, parent = point->parent;
-	bool end = verify->opens_maps ? point->base == number :
-					point->kind == POINT_FULL;
+	const struct retention *retention = &verify->retention;
+	struct point next = *point, as;
+	char key[STORE_KEY_MAX];
+	uint64_t offset;
 
-	while (!end && parent && parent < number) {
-		struct error ignored = ERROR_INIT;	/* the check itself tells it */
-		struct point next;
-
-		if (number_add(set, parent, err))
+	for (size_t i = 0; !verify->opens_maps && i < retention->serving_count; i++)
+		if (retention->serving[i].number < point->number &&
+		    number_add(set, retention->serving[i].number, err))
 			return err->code;
-		if (point_load(verify->repo, &verify->volume, parent, &next, &ignored))
-			break;
-		number = parent;
-		parent = next.parent;
-		end = verify->opens_maps ? next.base == number :
-					   next.kind == POINT_FULL;
+	next.segments = NULL;
+	for (;;) {
+		struct error ignored = ERROR_INIT;	/* the check itself tells it */
+
+		retention_apply(retention, &next, &as, key, &offset);
 		point_fini(&next);
+		if (verify->opens_maps ? as.map_kind == MAP_FULL : as.kind == POINT_FULL)
+			return 0;
+		if (!as.parent || as.parent >= as.number)
+			return 0;
+		if (number_add(set, as.parent, err))
+			return err->code;
+		if (point_load(verify->repo, &verify->volume, as.parent, &next, &ignored))
+			return 0;
 	}
-	return 0;
 }
 
 static int number_needs(struct verify *verify, uint64_t number,
@@ -176,13 +177,27 @@ static int known_listed(void *context, const char *key, uint64_t bytes)
 	return 0;
 }
 
+/* All points but those that wait for being deleted. */
+static int numbers_needed(struct verify *verify, struct number_set *set, struct error *err)
+{
+	size_t count, needed = 0;
+	int ret = point_numbers_stored(verify->repo, &verify->volume, &set->items, &count, err);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < count; i++)
+		if (!extent_list_contains(&verify->gone, set->items[i]))
+			set->items[needed++] = set->items[i];
+	set->count = needed;
+	return 0;
+}
+
 int verify_gather(struct verify *verify, uint64_t number, struct error *err)
 {
 	struct number_set set = { NULL, 0, 0 };
 	char prefix[UUID_TEXT_SIZE + 1];
 	int ret = number ? number_needs(verify, number, &set, err) :
-			   point_numbers(verify->repo, &verify->volume, &set.items,
-					 &set.count, err);
+			   numbers_needed(verify, &set, err);
 
 	if (!ret && !set.count)
 		ret = error_set(err, -ENOENT, "the volume has no recovery point to verify");

@@ -5,6 +5,7 @@
 #include "agent/repo/verify_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/repo/retention_format.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -22,21 +23,17 @@ void verify_point_free(struct verify_point *open)
 	free(open);
 }
 
-/* The digest of the map as stored, without a key. */
-static int map_digest_check(struct verify_worker *worker,
-			    const struct point *point, struct error *err)
+/* The digest of the map as stored in `key`, without a key of ours. */
+static int map_digest_check(struct verify_worker *worker, const struct point *point,
+			    const char *key, uint64_t offset, struct error *err)
 {
 	struct verify *verify = worker->verify;
-	uint64_t offset = point->map_inline ? point->head_bytes : 0, done = 0, bytes;
+	uint64_t done = 0, bytes;
 	uint8_t found[CRYPTO_DIGEST_SIZE];
-	char key[STORE_KEY_MAX];
 	struct digest *digest;
 	int ret = 0;
 
-	if (point->map_inline) {
-		point_key(&point->volume, point->number, key);
-	} else {
-		point_map_key(point, key);
+	if (!point->map_inline) {
 		verify_count(verify, 0, 1, 0);
 		ret = store_size(verify->repo->store, key, &bytes, err);
 		if (ret == -ENOENT || (!ret && bytes != point->map_bytes))
@@ -126,31 +123,49 @@ static bool own_frames_complete(const struct verify_point *open)
 	return true;
 }
 
+/* Whether the records leave the segment that a frame lies in. */
+static bool segment_serves(const struct verify *verify, const struct map_frame *frame)
+{
+	const struct retention_serving *serving;
+
+	if (!extent_list_contains(&verify->retention.pruned, frame->point))
+		return true;
+	serving = retention_serving_find(&verify->retention, frame->point);
+	return serving && extent_list_contains(&serving->segments, frame->segment);
+}
+
 /* Sorts out the point's own frames; looks for points that others lie in. */
 static int map_check_frames(struct verify *verify, struct verify_point *open,
 			    struct error *err)
 {
 	const struct point *point = &open->point;
-	uint64_t found = 0;	/* the last point that was looked up with success */
+	const struct map_frame *last = NULL;
 
 	open->order = calloc(open->map.frame_count + 1, sizeof(*open->order));
 	if (!open->order || frame_index_init(&open->index, &open->map))
 		return error_set(err, -ENOMEM, "verifying: out of memory");
 	for (uint32_t f = 0; f < open->map.frame_count; f++) {
-		uint64_t number = open->map.frames[f].point;
+		const struct map_frame *frame = &open->map.frames[f];
+		uint64_t number = frame->point;
 
 		if (number == point->number) {
 			open->order[open->frame_count++] = f;
 			continue;
 		}
-		if (number == found)
-			continue;
+		if (last && last->point == number && last->segment == frame->segment)
+			continue;	/* looked up with success */
+		last = frame;
 		if (number > point->number || !verify_find(verify, number))
 			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
 					      "point %" PRIu64 " of %s needs data of point %"
 					      PRIu64 ", which is missing", point->number,
 					      point->volume_name, number);
-		found = number;
+		if (!segment_serves(verify, frame))
+			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
+					      "point %" PRIu64 " of %s needs segment %" PRIu32
+					      " of point %" PRIu64 ", which was pruned",
+					      point->number, point->volume_name,
+					      frame->segment, number);
 	}
 	qsort_r(open->order, open->frame_count, sizeof(*open->order), compare_own,
 		open->map.frames);
@@ -162,14 +177,15 @@ static int map_check_frames(struct verify *verify, struct verify_point *open,
 }
 
 static int map_verify(struct verify_worker *worker, struct verify_point *open,
+		      const struct point *as, const char *key, uint64_t offset,
 		      struct error *err)
 {
 	const struct key_ring *ring = &worker->verify->options->ring;
-	int ret = map_digest_check(worker, &open->point, err);
+	int ret = map_digest_check(worker, as, key, offset, err);
 
 	if (ret || !worker->verify->opens_maps)
 		return ret;
-	ret = point_own_map(worker->verify->repo, &open->point, ring, &open->map, err);
+	ret = point_map_fetch(worker->verify->repo, as, key, offset, ring, &open->map, err);
 	/* Intact, and yet not to be opened with a host's key: another host's map. */
 	if (ret && err->exit == EXIT_UNTRUSTWORTHY && !ring->recovery)
 		return error_set_exit(err, EXIT_WRONG_KEY, -ENOKEY, "the map of point %"
@@ -186,13 +202,14 @@ static int map_verify(struct verify_worker *worker, struct verify_point *open,
 }
 
 static void known_fill(struct verify *verify, struct verify_known *known,
-		       const struct point *point)
+		       const struct point *point, const struct point *as)
 {
-	known->parent = point->parent;
+	known->parent = as->parent;
 	known->base = point->base;
 	known->depth = point->depth;
+	known->rebased = retention_map_find(&verify->retention, point->number) != NULL;
 	memcpy(known->hash, point->hash, sizeof(known->hash));
-	memcpy(known->parent_hash, point->parent_hash, sizeof(known->parent_hash));
+	memcpy(known->parent_hash, as->parent_hash, sizeof(known->parent_hash));
 	known->state = VERIFY_READ;
 	if (known->listed && known->listed_bytes != point->object_bytes)
 		verify_problem(verify, "the object of point %" PRIu64 " of %s has %" PRIu64
@@ -201,25 +218,45 @@ static void known_fill(struct verify *verify, struct verify_known *known,
 			       point->object_bytes);
 }
 
+/* Of a pruned point only segments are needed, and must be there. */
+static void serving_check(struct verify *verify, const struct verify_point *open)
+{
+	const struct extent_list *segments = &open->serving->segments;
+	const struct extent *last = &segments->items[segments->count - 1];
+
+	if (last->first + last->count > open->point.segment_count)
+		verify_problem(verify, "the retention record lists segments that point %" PRIu64
+			       " of %s does not have", open->point.number,
+			       open->point.volume_name);
+}
+
+static int point_open_object(struct verify *verify, const struct verify_known *known,
+			     struct verify_point *open, struct error *err)
+{
+	int ret = point_load(verify->repo, &verify->volume, known->number, &open->point, err);
+
+	if (ret == -ENOENT)
+		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
+				      "point %" PRIu64 " is missing", known->number);
+	return ret;
+}
+
 struct verify_point *verify_point_open(struct verify_worker *worker,
 				       struct verify_known *known)
 {
 	struct verify *verify = worker->verify;
 	struct verify_point *open = calloc(1, sizeof(*open));
 	struct error err = ERROR_INIT;
-	int ret;
+	char key[STORE_KEY_MAX];
+	struct point as;
+	uint64_t offset;
 
 	if (!open) {
 		error_set(&err, -ENOMEM, "verifying: out of memory");
 		verify_fault(verify, &err);
 		return NULL;
 	}
-	ret = point_load(verify->repo, &verify->volume, known->number, &open->point,
-			 &err);
-	if (ret == -ENOENT)
-		error_set_exit(&err, EXIT_UNTRUSTWORTHY, -EBADMSG,
-			       "point %" PRIu64 " is missing", known->number);
-	if (ret) {
+	if (point_open_object(verify, known, open, &err)) {
 		if (err.exit == EXIT_UNTRUSTWORTHY)
 			known->state = VERIFY_BAD;
 		verify_fault(verify, &err);
@@ -228,9 +265,13 @@ struct verify_point *verify_point_open(struct verify_worker *worker,
 	}
 	verify_count(verify, 1, 1, 0);
 	verify_advance(verify, open->point.head_bytes);
-	known_fill(verify, known, &open->point);
+	retention_apply(&verify->retention, &open->point, &as, key, &offset);
+	known_fill(verify, known, &open->point, &as);
+	open->serving = retention_serving_find(&verify->retention, known->number);
 	/* Segments can be hashed whatever is wrong with the map. */
-	if (map_verify(worker, open, &err))
+	if (open->serving)
+		serving_check(verify, open);
+	else if (map_verify(worker, open, &as, key, offset, &err))
 		verify_fault(verify, &err);
 	open->undone = (uint32_t)open->point.segment_count;
 	if (open->undone)

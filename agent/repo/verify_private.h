@@ -30,8 +30,9 @@ struct verify_known {
 	enum verify_state state;
 	bool listed;
 	uint64_t listed_bytes;	/* size of its object in the listing */
-	uint64_t parent, base;
+	uint64_t parent, base;	/* parent: on which its map lies, if that was rebased */
 	uint32_t depth;
+	bool rebased;		/* base and depth are those of the map before */
 	uint8_t hash[CRYPTO_DIGEST_SIZE], parent_hash[CRYPTO_DIGEST_SIZE];
 };
 
@@ -39,6 +40,7 @@ struct verify_known {
 struct verify_point {
 	struct verify_point *next;
 	struct point point;
+	const struct retention_serving *serving; /* only these segments are needed */
 	bool decode;		/* keys, map, index and order are there */
 	struct point_keys keys;
 	struct map map;
@@ -53,6 +55,8 @@ struct verify {
 	struct uuid volume;
 	const struct verify_options *options;
 	bool opens_maps;
+	struct retention retention;
+	struct extent_list gone;	/* pruned, and nothing of them is needed */
 	struct verify_known *known;	/* by number */
 	size_t count;
 
@@ -93,10 +97,14 @@ void verify_advance(struct verify *verify, uint64_t bytes);
 void verify_count(struct verify *verify, uint64_t points, uint64_t objects,
 		  uint64_t frames);
 
-/* verify_chain.c: fills `known` (all points, or `number` and what it needs) and
- * total_bytes; looks for gaps; compares every point with its parent. */
-int verify_gather(struct verify *verify, uint64_t number, struct error *err);
+/* verify_retention.c: reads the records and compares each with the one before it;
+ * looks for missing points. */
+int verify_records(struct verify *verify, struct error *err);
 void verify_sequence(struct verify *verify);
+
+/* verify_chain.c: fills `known` (all points, or `number` and what it needs) and
+ * total_bytes; compares every point with its parent. */
+int verify_gather(struct verify *verify, uint64_t number, struct error *err);
 void verify_chain(struct verify *verify);
 
 /* verify_point.c: opens a point and checks its object and map; NULL when there is

@@ -177,6 +177,8 @@ void verify_segment(struct verify_worker *worker, struct verify_point *open,
 	struct digest *digest;
 	int ret = 0;
 
+	if (open->serving && !extent_list_contains(&open->serving->segments, segment))
+		return;
 	if (point->frames_inline)
 		point_key(&point->volume, point->number, key);
 	else

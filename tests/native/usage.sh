@@ -10,7 +10,7 @@ own_mounts=1
 
 [ "$(id -u)" = 0 ] || skip "not root"
 export LC_ALL=C	# for grep: some messages are no UTF-8 on purpose
-verbs="doctor keygen init attach detach status backup points show restore verify"
+verbs="doctor keygen init attach detach status backup points show restore verify forget keep prune"
 # Others have to reach it, or not being root would not be what they fail for.
 chmod 755 "$work"
 cp "$clawback_program" "$work/clawback"
@@ -104,6 +104,18 @@ refused 2 "usage: clawback show" show "${c[@]}" v v
 refused 2 "usage: clawback restore" restore "${c[@]}"
 refused 2 "\-\-to DEVICE|FILE" restore "${c[@]}" v
 refused 2 "\-\-out FILE" keygen "${c[@]}"
+refused 2 "usage: clawback forget" forget "${c[@]}" --keep-last 1
+refused 2 "usage: clawback keep" keep "${c[@]}" v@1 v@2
+refused 2 "VOLUME@POINT" keep "${c[@]}" v
+refused 2 "no policy says what to keep of v" forget "${c[@]}" v
+refused 2 "no policy" forget "${c[@]}" v --keep-last 0
+refused 2 "forget --keep-daily: daily=-1: give a number" forget "${c[@]}" v --keep-daily -1
+refused 2 "forget --keep-within: .*duration" forget "${c[@]}" v --keep-within 7
+refused 2 "forget --policy: .*no rule" forget "${c[@]}" v --policy grandmother
+refused 2 "by name or by a policy" forget "${c[@]}" v@1 --keep-last 1
+refused 2 "prune --grace: .*duration" prune "${c[@]}" --grace soon
+refused 1 "is the newest of v" forget "${c[@]}" v@1
+refused 1 "no recovery point 2" keep "${c[@]}" v@2
 for verb in attach detach backup; do
 	refused 2 "or give --all" "$verb" "${c[@]}"
 	refused 2 "or give --all" "$verb" "${c[@]}" --all v
@@ -117,8 +129,9 @@ refused 2 "is no recovery point" verify "${c[@]}" v@-1
 refused 2 "is no recovery point" restore "${c[@]}" v@1x --to "$work/new"
 refused 1 "no recovery point 2" show "${c[@]}" v@2
 refused 1 "as old as that" restore "${c[@]}" v@1999-01-01T00:00:00Z --to "$work/new"
-for verb in points show verify; do
-	refused 1 'no volume "nosuch".* v$' "$verb" "${c[@]}" nosuch
+for verb in points show verify prune "forget --keep-last 1"; do
+	# shellcheck disable=SC2086
+	refused 1 'no volume "nosuch".* v$' $verb "${c[@]}" nosuch
 done
 refused 1 'no volume' show "${c[@]}" $'n\xffosuch'
 refused 1 "tracked\|attached" detach "${c[@]}" -o agent.state="$work/absent-state" v
@@ -151,7 +164,7 @@ refused 2 "No such file" status --config "$work/absent"
 refused 2 "bad.conf" status --config "$work/bad.conf/x"
 refused 2 "I/O error\|Is a directory" status --config "$work"
 for verb in $verbs; do
-	case $verb in show|restore) volume=(v) ;; *) volume=() ;; esac
+	case $verb in show|restore|forget|keep) volume=(v) ;; *) volume=() ;; esac
 	refused 2 "SECTION.KEY=VALUE" "$verb" "${c[@]}" -o nonsense "${volume[@]}"
 done
 for verb in points verify; do
@@ -207,7 +220,7 @@ grep -q "standard output" "$work/err"
 # is_json VERB: what it printed is a document, or lines of objects as documented.
 is_json() {
 	case $1 in
-	backup|restore|verify)
+	backup|restore|verify|forget|prune)
 		python3 -m json.tool --json-lines <"$work/out" >/dev/null &&
 			jq -e -s 'length > 0 and all(.message_type | type == "string") and
 				(last.message_type == "summary" or last.message_type == "dry_run")' \
@@ -219,6 +232,7 @@ is_json() {
 echo "== looking changes nothing"
 for verb in "doctor" "status" "points" "points v" "show v" "verify" "verify v@1" \
 	"backup -n v" "backup --dry-run --all" "backup -n --type full g" \
+	"forget -n v --keep-last 1" "forget -n v --policy gfs" "keep -n v@1" "prune -n" "prune -n v" \
 	"verify --data ${clawback_key[*]}" "restore -n v --to $work/new ${clawback_key[*]}"; do
 	for json in "" --json; do
 		# shellcheck disable=SC2086

@@ -365,6 +365,25 @@ static void bad_words(void **state)
 	config_expect_bad(text, 2, "is too long");
 }
 
+/* A volume's policy replaces the repository's, and is as strict. */
+static void policies(void **state)
+{
+	static struct config config;
+
+	(void)state;
+	config_expect_good("[repository]\nkeep = gfs\n[volume v]\ndevice=/dev/v\n"
+			   "keep = daily=7, within=36h\n[volume w]\ndevice=/dev/w\n", &config);
+	assert_int_equal(24, config.repository.keep.count[POLICY_HOURLY]);
+	assert_int_equal(7, config.volumes[0].keep.count[POLICY_DAILY]);
+	assert_int_equal(0, config.volumes[0].keep.count[POLICY_HOURLY]);
+	assert_true(config.volumes[0].keep.within_ns == 36 * 3600 * UINT64_C(1000000000));
+	assert_true(policy_empty(&config.volumes[1].keep));
+	config_fini(&config);
+	config_expect_bad("[repository]\nkeep = 7\n", 2, "no rule");
+	config_expect_bad("[repository]\nkeep =\n", 2, "without any rule");
+	config_expect_bad("[volume v]\ndevice=/dev/v\nkeep = daily=x\n", 3, "give a number");
+}
+
 /* Repeated, in their order, up to the limit. */
 static void recipients(void **state)
 {
@@ -405,6 +424,7 @@ int main(void)
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(words),
 		cmocka_unit_test(bad_words),
+		cmocka_unit_test(policies),
 		cmocka_unit_test(recipients),
 	};
 

@@ -32,8 +32,11 @@ agent/repo/json.c repo_manifest
 agent/repo/map_seal.c repo_map
 agent/repo/point_load.c repo_point
 agent/repo/point_manifest.c repo_manifest
+agent/repo/prune_sweep.c repo_sweep
 agent/repo/repo.c repo_root
 agent/repo/repo_volume.c repo_volume
+agent/repo/retention.c repo_retention
+agent/repo/retention_json.c repo_retention
 agent/restore/plan.c restore_plan
 agent/store/credentials.c store_credentials
 agent/store/s3_endpoint.c store_url

@@ -1,0 +1,115 @@
+/* One prune: sweep what was pruned before, mark what was forgotten since, sweep again. */
+#include "agent/repo/prune_private.h"
+
+#include "agent/repo/retention_format.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+static uint64_t clock_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * How long it takes until whoever began before the last marking, and so may read what
+ * it did away with, has had the grace period. A clock that was set back: all of it.
+ */
+static uint64_t wait_ns(const struct prune *prune, const struct retention *retention)
+{
+	uint64_t age = prune->now_ns > retention->marked_ns ?
+		       prune->now_ns - retention->marked_ns : 0;
+
+	if (!retention->marked_ns || age >= prune->options->grace_ns)
+		return 0;
+	return prune->options->grace_ns - age;
+}
+
+static int sweep(struct prune *prune, const struct retention *retention,
+		 struct sweep_count *count, struct error *err)
+{
+	struct prune_result *result = prune->result;
+	bool ripe;
+	int ret;
+
+	result->wait_ns = wait_ns(prune, retention);
+	ripe = !result->wait_ns;
+	ret = prune_sweep(prune, retention, ripe && !prune->options->dry_run, count, err);
+	if (ret)
+		return ret;
+	if (ripe) {
+		result->deleted_objects += count->objects;
+		result->deleted_bytes += count->bytes;
+	} else {
+		result->waiting_objects = count->objects;
+		result->waiting_bytes = count->bytes;
+	}
+	return 0;
+}
+
+/* Of what a look counts twice, before and after marking, the first was there already. */
+static void uncount(const struct prune *prune, const struct sweep_count *before)
+{
+	struct prune_result *result = prune->result;
+
+	if (!prune->options->dry_run)
+		return;
+	if (result->wait_ns) {
+		result->waiting_objects -= before->objects;
+		result->waiting_bytes -= before->bytes;
+	} else {
+		result->deleted_objects -= before->objects;
+		result->deleted_bytes -= before->bytes;
+	}
+}
+
+static int mark_and_sweep(struct prune *prune, const struct retention *old,
+			  const struct sweep_count *before, struct error *err)
+{
+	struct sweep_count after;
+	struct retention next;
+	int ret = prune_mark(prune, old, &next, err);
+
+	if (ret)
+		return ret;
+	if (!prune->options->dry_run)
+		ret = retention_commit(prune->repo, &prune->volume, &next,
+				       prune->options->signer, err);
+	if (!ret)
+		ret = sweep(prune, &next, &after, err);
+	if (!ret)
+		uncount(prune, before);
+	retention_fini(&next);
+	return ret;
+}
+
+int repo_prune(struct repo *repo, const struct uuid *volume,
+	       const struct prune_options *options, struct prune_result *result,
+	       struct error *err)
+{
+	struct prune prune = {
+		.repo = repo, .volume = *volume, .options = options,
+		.now_ns = options->now_ns ? options->now_ns : clock_now(), .result = result,
+	};
+	struct sweep_count count;
+	struct retention retention;
+	int ret;
+
+	memset(result, 0, sizeof(*result));
+	ret = retention_load(repo, volume, &retention, err);
+	if (ret)
+		return ret;
+	ret = sweep(&prune, &retention, &count, err);
+	/*
+	 * Marking again before the last marking was swept would put that off, and with a
+	 * prune more often than the grace period, for ever.
+	 */
+	if (!ret && !result->wait_ns && retention.forgotten.count)
+		ret = mark_and_sweep(&prune, &retention, &count, err);
+	retention_fini(&retention);
+	return ret;
+}
