@@ -137,6 +137,31 @@ static void adopt_one(struct run_volume *volume, const struct point *next)
 		state->full_time_ns = next->time_ns;
 }
 
+/*
+ * There is no next point. If there was one, which was pruned, then the newest one is
+ * this host's, too, and what it goes on from.
+ */
+static int adopt_newest(struct host *host, const struct signing_public *own,
+			struct run_volume *volume, struct error *err)
+{
+	struct volume_state *state = &volume->state;
+	struct error used = ERROR_INIT;
+	struct point newest;
+	int ret = point_number_check(host->repo, &state->id, state->head_point + 1, &used);
+
+	if (ret != -EEXIST) {
+		*err = used;
+		return ret;
+	}
+	ret = point_find(host->repo, &state->id, "latest", &newest, err);
+	if (ret)
+		return ret;
+	if (!memcmp(&newest.signer, own, sizeof(*own)))
+		adopt_one(volume, &newest);
+	point_fini(&newest);
+	return volume_state_save(host->config->agent.state, state, err);
+}
+
 int volume_adopt(struct host *host, struct run_volume *volume, struct error *err)
 {
 	struct volume_state *state = &volume->state;
@@ -151,7 +176,7 @@ int volume_adopt(struct host *host, struct run_volume *volume, struct error *err
 	for (;;) {
 		ret = point_load(host->repo, &state->id, state->head_point + 1, &next, err);
 		if (ret == -ENOENT)
-			return 0;
+			return adopt_newest(host, &own, volume, err);
 		if (ret)
 			return ret;
 		ours = !memcmp(&next.signer, &own, sizeof(own)) &&

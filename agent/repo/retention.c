@@ -252,9 +252,10 @@ int retention_load(struct repo *repo, const struct uuid *volume,
 int point_number_used(uint64_t number, struct error *err)
 {
 	error_set_exit(err, EXIT_LOCKED, -EEXIST, "there was a point %" PRIu64 " already, which "
-		       "was pruned: this host's state is older than its repository", number);
-	return error_hint(err, "remove the volume's folder below the state folder; its points "
-			  "then go on under a new id");
+		       "was pruned: the machine or its state was set back to an earlier image, or is "
+		       "a copy of another", number);
+	return error_hint(err, "the next run goes on from the newest point, if that is this "
+			  "host's, and stores the whole volume");
 }
 
 int point_number_check(struct repo *repo, const struct uuid *volume, uint64_t number,

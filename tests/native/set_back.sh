@@ -59,6 +59,17 @@ assert_equal tracked "$(trust)" "the trust in the image"
 fill "$disk" 1 30
 assert_noticed
 
+echo "== and the points that were made since were pruned, but for the newest"
+image_take
+for _ in 1 2 3; do
+	fill "$disk" 1 12
+	backup v
+done
+clawback forget v --keep-last 1 >/dev/null
+clawback prune v --grace 0s >/dev/null
+image_put
+assert_noticed
+
 # reboot [FILE]: as another boot sees it: another boot id, no tracker, a device that
 # has counted nothing yet.
 reboot() {
