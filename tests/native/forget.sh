@@ -154,7 +154,7 @@ clawback keep "v@$old" >/dev/null
 clawback forget v --keep-last 1 >/dev/null
 clawback prune --grace 0s >/dev/null
 with_state "$work/old-state" assert_refused 11 "exists already\|was pruned" clawback backup v
-with_state "$work/old-state" assert_refused 11 "was pruned: this host's state is older" \
+with_state "$work/old-state" assert_refused 11 "was pruned: the machine or its state" \
 	clawback backup v --type full
 # All the volume anew, so that nothing of the old points is needed.
 point 12 0
@@ -162,8 +162,8 @@ clawback keep "v@$old" --off >/dev/null
 clawback forget v --keep-last 1 >/dev/null
 clawback prune --grace 0s >/dev/null
 [ ! -e "$(find "$clawback_repository" -path "*/points/*$old")" ] || fail "point $old is still there"
-with_state "$work/old-state" assert_refused 11 "was pruned: this host's state is older" clawback backup v
-with_state "$work/old-state" assert_refused 11 "was pruned: this host's state is older" \
+with_state "$work/old-state" assert_refused 11 "was pruned: the machine or its state" clawback backup v
+with_state "$work/old-state" assert_refused 11 "was pruned: the machine or its state" \
 	clawback backup v --type full
 point 1 4
 check "the real state"
