@@ -165,6 +165,15 @@ clawback prune --grace 0s >/dev/null
 with_state "$work/old-state" assert_refused 11 "was pruned: the machine or its state" clawback backup v
 with_state "$work/old-state" assert_refused 11 "was pruned: the machine or its state" \
 	clawback backup v --type full
+echo "== and goes on behind the newest point, storing all"
+rm -r "$work/state"
+mv "$work/old-state" "$work/state"
+assert_refused 11 "was pruned: the machine or its state" clawback backup v
+behind=$newest
 point 1 4
-check "the real state"
+assert_equal "full $((behind + 1))" "$(summary point.kind) $newest" "the point after being set back"
+[[ $(summary point.reason) =~ "set back" ]] || fail "its reason: $(summary point.reason)"
+point 1 5
+assert_equal incremental "$(summary point.kind)" "the kind of the point after that"
+check "set back"
 clawback_end
