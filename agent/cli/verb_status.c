@@ -222,11 +222,26 @@ static const char *since_text(const struct volume_status *status)
 	return text;
 }
 
+static void ledger_print(const struct volume_status *status)
+{
+	struct tracker_ledger ledger = ledger_since(status);
+
+	/* The kernel's count began long before the tracker's. */
+	if (status->trust != TRUST_TRACKED)
+		printf("  ledger: %" PRIu64 " sectors traced as written, %" PRIu64 " as discarded; "
+		       "nothing to compare with before the next boundary\n",
+		       ledger.traced_write_sectors, ledger.traced_discard_sectors);
+	else
+		printf("  ledger since the last boundary: written %" PRIu64 " traced of %" PRIu64
+		       " counted sectors, discarded %" PRIu64 " of %" PRIu64 "\n",
+		       ledger.traced_write_sectors, ledger.kernel_write_sectors,
+		       ledger.traced_discard_sectors, ledger.kernel_discard_sectors);
+}
+
 static void volume_print(const struct config_volume *volume,
 			 const struct volume_status *status)
 {
 	const struct volume_state *state = &status->state;
-	struct tracker_ledger ledger = ledger_since(status);
 
 	printf("%s  %s  %s\n", volume->name,
 	       status->device_found ? status->device.path : volume->device,
@@ -242,11 +257,7 @@ static void volume_print(const struct config_volume *volume,
 		       text_bytes(status->marks.dirty_blocks * status->slot.block_bytes),
 		       text_bytes(status->slot.block_bytes), text_bytes(status->slot.blocks / 8),
 		       status->slot.flags ? ", MARKS LOST" : "");
-		printf("  ledger since %s: written %" PRIu64 " traced of %" PRIu64
-		       " counted sectors, discarded %" PRIu64 " of %" PRIu64 "\n",
-		       status->trust == TRUST_TRACKED ? "the last boundary" : "attach",
-		       ledger.traced_write_sectors, ledger.kernel_write_sectors,
-		       ledger.traced_discard_sectors, ledger.kernel_discard_sectors);
+		ledger_print(status);
 	}
 	fingerprints_print(&status->fingerprints);
 	if (status->pending)

@@ -246,6 +246,19 @@ static int init_recipients(const struct config *config, struct repo_facts *facts
 	return 0;
 }
 
+/* An empty mount point is not the repository; who runs into that wants to know. */
+static void init_warn_of_move(const struct config *config, const char *fingerprint)
+{
+	char pin[CRYPTO_FINGERPRINT_TEXT], path[PATH_MAX];
+	struct error ignored = ERROR_INIT;
+
+	if (pin_load(config, pin, &ignored) || !*pin || !strcmp(pin, fingerprint))
+		return;
+	host_path(config, "repository", path);
+	log_warning("this host goes to the new repository from now on, no longer to the one with "
+		    "fingerprint %s; was that not meant, write this into %s again", pin, path);
+}
+
 int host_init(const struct config *config, struct repo_facts *facts,
 	      struct error *err)
 {
@@ -264,8 +277,10 @@ int host_init(const struct config *config, struct repo_facts *facts,
 		facts->signer_count = 1;
 		ret = repo_init(host.store, facts, err);
 	}
-	if (!ret)
+	if (!ret) {
+		init_warn_of_move(config, facts->fingerprint);
 		ret = pin_save(config, facts->fingerprint, err);
+	}
 	host_close(&host);
 	return ret;
 }

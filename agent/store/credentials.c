@@ -243,7 +243,7 @@ int credentials_load(const char *file, const char *profile,
 	if (!path || access(path, F_OK) < 0)
 		return error_set_exit(err, EXIT_USAGE, -EACCES,
 				      "there are no credentials for the object store; name a file "
-				      "(credentials-file), or set AWS_ACCESS_KEY_ID and "
+				      "(credentials_file), or set AWS_ACCESS_KEY_ID and "
 				      "AWS_SECRET_ACCESS_KEY");
 	return credentials_load_file(path, profile, credentials, err);
 }

@@ -169,7 +169,7 @@ static void exchange_explain_trouble(const struct exchange *exchange, int code,
 	error_set(err, code, "could not %s %.600s: %s", exchange->request->what, url, detail);
 	if (code == -EKEYREJECTED)
 		error_hint(err, "if the server's certificate comes from an authority of your "
-			   "own, name that authority's certificate (ca-file)");
+			   "own, name that authority's certificate (ca_file)");
 	else if (code == -EHOSTUNREACH || code == -ECONNREFUSED)
 		error_hint(err, "check the endpoint and the network");
 }
