@@ -209,6 +209,11 @@ static int config_check(const struct config *config, const char *path, struct er
 					      "group %s, whose volumes are frozen at one instant; "
 					      "put rpo, full and the like in [group %s]", path,
 					      volume->name, volume->group, volume->group);
+		if (*volume->group && *volume->hook.command)
+			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: volume %s is in "
+					      "group %s, of which all volumes have one hook; "
+					      "put it in [group %s]", path, volume->name,
+					      volume->group, volume->group);
 	}
 	for (size_t i = 0; i < config->group_count; i++)
 		if (!group_has_volumes(config, config->groups[i].name))

@@ -36,9 +36,22 @@ struct config_schedule {
 						 * lesser; equal: always, the default */
 };
 
+#define CONFIG_HOOK_MAX 1023		/* bytes of a hook's command line */
+#define CONFIG_HOOK_WORDS 32		/* the program and its arguments */
+
+/* A program that holds the application still while a point is taken. */
+struct config_hook {
+	char command[CONFIG_HOOK_MAX + 1];	/* "" none; else an absolute path and
+						 * arguments, split at blanks, no shell */
+	uint64_t timeout_ns;			/* to be ready, and to end; default 30 s */
+	bool optional;				/* a point without it is better than none;
+						 * default no */
+};
+
 struct config_group {
 	char name[VOLUME_NAME_MAX + 1];
 	struct config_schedule schedule;
+	struct config_hook hook;
 };
 
 struct config_volume {
@@ -52,6 +65,7 @@ struct config_volume {
 	bool skip_unchanged;			/* marked blocks that are as they were; default yes */
 	uint32_t spot_checks;			/* unmarked blocks compared a run, default 32 */
 	struct config_schedule schedule;	/* rpo_ns 0 in a group: that has its own */
+	struct config_hook hook;		/* none in a group: that has its own */
 	struct policy keep;			/* empty: the repository's */
 };
 

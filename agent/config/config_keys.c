@@ -269,6 +269,7 @@ static struct config_volume *volume_named(struct config *config, const char *nam
 	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
 	schedule_unset(&volume->schedule);
+	hook_unset(&volume->hook);
 	return volume;
 }
 
@@ -295,6 +296,7 @@ struct config_group *config_group_make(struct config *config, const char *name,
 	memset(group, 0, sizeof(*group));
 	strcpy(group->name, name);
 	schedule_unset(&group->schedule);
+	hook_unset(&group->hook);
 	return group;
 }
 
@@ -303,7 +305,12 @@ static int group_assign(struct config *config, const char *name, const char *key
 {
 	struct config_group *group = config_group_make(config, name, err);
 
-	return group ? schedule_assign(&group->schedule, key, value, err) : err->code;
+	int ret;
+
+	if (!group)
+		return err->code;
+	ret = schedule_assign(&group->schedule, key, value, err);
+	return ret == 1 ? hook_assign(&group->hook, key, value, err) : ret;
 }
 
 static int volume_assign(struct config *config, const char *name, const char *key,
@@ -321,6 +328,8 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 	if (!strcmp(key, "keep"))
 		return assign_keep(&volume->keep, value, err);
 	ret = schedule_assign(&volume->schedule, key, value, err);
+	if (ret == 1)
+		ret = hook_assign(&volume->hook, key, value, err);
 	if (ret == 1)
 		ret = assign_from(volume_keys, volume, key, value, err);
 	if (ret == 0 && !strcmp(key, "group") && !volume_name_good(value))

@@ -26,6 +26,11 @@ void schedule_settle(struct config_schedule *schedule,
 		     const struct config_schedule *defaults);
 bool schedule_is_unset(const struct config_schedule *schedule);
 
+/* The keys of a hook (config_hook.c); as schedule_assign. */
+void hook_unset(struct config_hook *hook);
+int hook_assign(struct config_hook *hook, const char *key, const char *value,
+		struct error *err);
+
 /* "KEY = VALUE: WANTED", with EXIT_USAGE. */
 int config_bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted);

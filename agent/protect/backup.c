@@ -21,6 +21,7 @@ struct run {
 	struct run_volume volumes[VOLUME_GROUP_MAX];
 	struct boundary_volume frozen[VOLUME_GROUP_MAX];
 	size_t count;
+	struct run_hook hook;
 	struct boundary *boundary;	/* NULL when no snapshot stands */
 	size_t reading;			/* the volume being read, */
 	int reading_fd;			/* its snapshot; -1 when closed */
@@ -129,13 +130,23 @@ static int run_save_marks(void *context, const struct boundary_volume *frozen,
 			    &frozen->read_set, err);
 }
 
+static void run_switched(void *context)
+{
+	struct run *run = context;
+
+	run_hook_release(&run->hook);
+}
+
 static int run_boundary(struct run *run, struct error *err)
 {
-	struct boundary_options options = { .save = run_save_marks, .context = run };
+	struct boundary_options options = {
+		.save = run_save_marks, .switched = run_switched, .context = run,
+	};
 	int ret = FAULT_ERR("run.boundary", err) ?:
 		  boundary_open(run->tracker, run->frozen, run->count, &options,
 				&run->boundary, err);
 
+	ret = run_hook_over(&run->hook, ret, err);
 	if (!ret)
 		ret = FAULT_ERR("run.decide", err);
 	for (size_t i = 0; !ret && i < run->count; i++)
@@ -346,6 +357,8 @@ static int run_steps(struct run *run, struct error *err)
 
 	if (!ret)
 		ret = run_prepare(run, err);
+	if (!ret)
+		ret = run_hook_begin(run->host->config, run->volumes, run->count, &run->hook, err);
 	run->times.prepare_ns = (now = elapsed_ns()) - start;
 	if (!ret)
 		ret = run_boundary(run, err);
@@ -409,6 +422,7 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
 			ret = undo.code;
 		}
 	}
+	run_hook_end(&run->hook, run->volumes, run->count);
 	now = elapsed_ns();
 	if (!ret)
 		ret = run_commit(run, results, err);

@@ -35,6 +35,24 @@ struct run_volume {
 	bool has_output;
 };
 
+/*
+ * The hook of a run (protect/run_hook.c): of the group that the volumes are in, or of
+ * the one volume; zeroed by the caller. Begin: last before the boundary. Release:
+ * just after the switch. Over: the boundary ended with `ret`, which is returned,
+ * unless it succeeded and the hook did not and must. End: before the commit, always;
+ * the volumes' points are said to be of an application that was held, if it was.
+ */
+struct run_hook {
+	const struct config_hook *config;
+	struct hook *hook;	/* NULL when there is none, or it failed to begin */
+};
+
+int run_hook_begin(const struct config *config, const struct run_volume *volumes,
+		   size_t count, struct run_hook *run, struct error *err);
+void run_hook_release(struct run_hook *run);
+int run_hook_over(struct run_hook *run, int ret, struct error *err);
+void run_hook_end(struct run_hook *run, struct run_volume *volumes, size_t count);
+
 /* State for a volume that was never seen: new identity, untrusted. */
 int state_new(const struct config_volume *volume, struct volume_state *state,
 	      struct error *err);

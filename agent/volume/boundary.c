@@ -8,6 +8,7 @@
  *   ledger `before`, then rotate                marks so far are in `retired`
  *   switch                                      the instant
  *   kernel part of the next ledger base
+ *   the caller is told                          nothing is suspended any more
  *   read set = retired | collecting | pending   collecting copied *after* the
  *                                               switch: writes traced between
  *                                               rotation and switch are there
@@ -287,20 +288,29 @@ static int boundary_save(struct snapshot *snapshot,
 	return ret;
 }
 
+static int boundary_each_tracked(struct boundary *boundary,
+				 int (*step)(struct snapshot *, struct error *),
+				 struct error *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < boundary->count && !ret; i++)
+		if (boundary->snapshots[i].volume->tracked)
+			ret = step(&boundary->snapshots[i], err);
+	return ret;
+}
+
 /* Each step for all volumes before the next: the ledger first, it is the one
  * that time makes less exact. */
 static int boundary_finish(struct boundary *boundary,
 			   const struct boundary_options *options, struct error *err)
 {
-	int (*const steps[])(struct snapshot *, struct error *) = {
-		boundary_ledger_base, boundary_collect,
-	};
-	int ret = 0;
+	int ret = boundary_each_tracked(boundary, boundary_ledger_base, err);
 
-	for (size_t step = 0; step < 2 && !ret; step++)
-		for (size_t i = 0; i < boundary->count && !ret; i++)
-			if (boundary->snapshots[i].volume->tracked)
-				ret = steps[step](&boundary->snapshots[i], err);
+	if (options && options->switched)
+		options->switched(options->context);
+	if (!ret)
+		ret = boundary_each_tracked(boundary, boundary_collect, err);
 	boundary_stage("collected");
 	for (size_t i = 0; i < boundary->count && !ret; i++) {
 		struct snapshot *snapshot = &boundary->snapshots[i];

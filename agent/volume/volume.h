@@ -146,6 +146,10 @@ struct boundary_options {
 	 * tracker_drop_retired. */
 	int (*save)(void *context, const struct boundary_volume *volume,
 		    struct error *err);
+	/* Called once, as soon as all volumes run on after the switch and their
+	 * counters were read: what stood still for the instant may go on. Not when
+	 * the switch failed. NULL is fine. */
+	void (*switched)(void *context);
 	void *context;
 };
 

@@ -79,6 +79,7 @@ static void model_start(struct config *model, struct config_volume *volume,
 	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
 	volume->schedule = model->agent.schedule;
+	volume->hook.timeout_ns = 30000000000u;
 	model->volumes = volume;
 	model->volume_count = 1;
 }
