@@ -75,6 +75,7 @@ struct config {
 		int compression;		/* zstd level, default 1 */
 		uint64_t segment_bytes, read_bytes_per_second;
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
+		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
 		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;

@@ -5,6 +5,7 @@
 #include "agent/config/config_keys.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,7 @@ static const struct key agent_keys[] = {
 	{ "segment_size", KEY_BYTES, FIELD(struct config, agent.segment_bytes), 1 << 20, 1ll << 40 },
 	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
+	{ "metrics", KEY_PATH, FIELD(struct config, agent.metrics), 0, 0 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
@@ -336,6 +338,9 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 {
 	int ret = schedule_assign(&config->agent.schedule, key, value, err);
 
+	/* The collector passes over all others without a word. */
+	if (!strcmp(key, "metrics") && fnmatch("/*.prom", value, 0))
+		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 

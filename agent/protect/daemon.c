@@ -3,6 +3,7 @@
 #include "agent/protect/daemon.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/file.h"
 #include "agent/base/interrupt.h"
 #include "agent/base/log.h"
 
@@ -20,6 +21,10 @@
 #define SECOND_NS INT64_C(1000000000)
 /* Nothing waits for longer: the clock on the wall may be set meanwhile. */
 #define WAIT_MAX_NS (30 * SECOND_NS)
+/* How old metrics may get, at most. */
+#define METRICS_NS (15 * SECOND_NS)
+/* What a killed daemon left beside them; younger, it may be another daemon's. */
+#define METRICS_SWEEP_SECONDS 60
 /* How long an interrupted run has to clean up before it is ended. */
 #define UNWIND_NS (30 * SECOND_NS)
 
@@ -38,6 +43,10 @@ static void record(struct daemon *daemon)
 {
 	struct error err = ERROR_INIT;
 
+	if (!daemon->record && daemon->now.boot_ns < daemon->metrics_ns)
+		return;
+	daemon->metrics_ns = daemon->now.boot_ns + METRICS_NS;
+	daemon_metrics_write(daemon, true);
 	if (!daemon->record)
 		return;
 	daemon->record = false;
@@ -91,6 +100,7 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	daemon->list = list;
 	config_fini(daemon->config);
 	*daemon->config = *config;
+	daemon_metrics_forget(daemon);
 	return 0;
 }
 
@@ -189,6 +199,8 @@ static int64_t wake_at(const struct daemon *daemon)
 {
 	int64_t now = daemon->now.boot_ns, wake = now + WAIT_MAX_NS, next;
 
+	if (*daemon->config->agent.metrics && daemon->metrics_ns < wake)
+		wake = daemon->metrics_ns;
 	if (daemon->watchdog_us && wake > now + (int64_t)daemon->watchdog_us * 500)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
 	if (daemon->stopping)
@@ -275,6 +287,7 @@ static int once_result(const struct daemon *daemon, struct error *err)
 
 static void daemon_close(struct daemon *daemon)
 {
+	daemon_metrics_forget(daemon);
 	units_fini(&daemon->list);
 	cleanup_close(&daemon->lock_fd);
 	cleanup_close(&daemon->signal_fd);
@@ -300,6 +313,8 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 		units_seed(&daemon);
 		units_look(&daemon);
 		daemon.record = true;
+		if (*config->agent.metrics)
+			file_sweep(config->agent.metrics, METRICS_SWEEP_SECONDS);
 		sd_notify(0, "READY=1");
 	}
 	while (!ret) {
@@ -308,8 +323,10 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 			break;
 		wait_for_something(&daemon);
 	}
-	if (!ret && options->once)
-		ret = once_result(&daemon, err);
+	if (!ret) {
+		daemon_metrics_write(&daemon, false);
+		ret = options->once ? once_result(&daemon, err) : 0;
+	}
 	daemon_close(&daemon);
 	return ret;
 }

@@ -49,6 +49,8 @@ static inline void check_config(const struct config *config)
 	FUZZ_CHECK_TEXT(config->repository.credentials_profile);
 	FUZZ_CHECK_TEXT(config->repository.ca_file);
 	FUZZ_CHECK_TEXT(config->agent.state);
+	FUZZ_CHECK_TEXT(config->agent.metrics);
+	FUZZ_CHECK(!config->agent.metrics[0] || config->agent.metrics[0] == '/');
 	FUZZ_CHECK(config->repository.recipient_count <= CONFIG_RECIPIENTS_MAX);
 	for (size_t i = 0; i < config->repository.recipient_count; i++)
 		FUZZ_CHECK_TEXT(config->repository.recipients[i]);
