@@ -347,7 +347,8 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 static int no_section(const char *section, struct error *err)
 {
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%.100s] is no section; there are "
-			      "[repository], [agent], [volume NAME] and [group NAME]", section);
+			      "[repository], [agent], [notify], [volume NAME] and [group NAME]",
+			      section);
 }
 
 int config_section(struct config *config, const char *section, struct error *err)
@@ -356,7 +357,8 @@ int config_section(struct config *config, const char *section, struct error *err
 		return volume_named(config, section + 7, err) ? 0 : err->code;
 	if (!strncmp(section, "group ", 6))
 		return config_group_make(config, section + 6, err) ? 0 : err->code;
-	if (!strcmp(section, "repository") || !strcmp(section, "agent"))
+	if (!strcmp(section, "repository") || !strcmp(section, "agent") ||
+	    !strcmp(section, "notify"))
 		return 0;
 	return no_section(section, err);
 }
@@ -379,6 +381,8 @@ int config_assign(struct config *config, const char *section, const char *key,
 			: assign_from(repository_keys, config, key, value, err);
 	else if (!strcmp(section, "agent"))
 		ret = agent_assign(config, key, value, err);
+	else if (!strcmp(section, "notify"))
+		ret = notify_assign(&config->notify, key, value, err);
 	else if (!strncmp(section, "volume ", 7))
 		ret = volume_assign(config, section + 7, key, value, err);
 	else if (!strncmp(section, "group ", 6))

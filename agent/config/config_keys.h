@@ -26,6 +26,15 @@ void schedule_settle(struct config_schedule *schedule,
 		     const struct config_schedule *defaults);
 bool schedule_is_unset(const struct config_schedule *schedule);
 
+/*
+ * The keys of [notify] (config_notify.c), likewise; and whether they go together:
+ * EXIT_USAGE, naming the file `path`.
+ */
+void notify_unset(struct config_notify *notify);
+int notify_assign(struct config_notify *notify, const char *key, const char *value,
+		  struct error *err);
+int notify_check(const struct config_notify *notify, const char *path, struct error *err);
+
 /* "KEY = VALUE: WANTED", with EXIT_USAGE. */
 int config_bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted);
