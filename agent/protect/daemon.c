@@ -192,6 +192,7 @@ static void decide(struct daemon *daemon)
 	if (!daemon->stopping)
 		objectives(daemon);
 	stop_run(daemon);
+	daemon_notify_turn(daemon);
 	record(daemon);
 }
 
@@ -205,6 +206,8 @@ static int64_t wake_at(const struct daemon *daemon)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
 	if (daemon->stopping)
 		return daemon->interrupt_ns < wake ? daemon->interrupt_ns : wake;
+	if (daemon->notify.pid && daemon->notify.deadline_ns < wake)
+		wake = daemon->notify.deadline_ns;
 	for (size_t i = 0; i < daemon->list.count; i++) {
 		const struct unit *unit = &daemon->list.units[i];
 
@@ -228,18 +231,21 @@ static void wait_for_something(struct daemon *daemon)
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon->child.pid ? daemon->child.pidfd : -1, .events = POLLIN },
+		{ .fd = daemon->notify.pid ? daemon->notify.pidfd : -1, .events = POLLIN },
 	};
 	struct run_report report;
 
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
-	poll(wait, 3, -1);
+	poll(wait, 4, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
 	if (wait[2].revents) {
 		child_end(&daemon->child, &report);
 		run_ended(daemon, &report);
 	}
+	if (wait[3].revents)
+		daemon_notify_ended(daemon);
 	if (wait[0].revents)
 		take_signals(daemon);
 }
@@ -252,7 +258,7 @@ static bool all_done(const struct daemon *daemon)
 	if (daemon->child.pid)
 		return false;
 	return daemon->stopping ||
-	       (daemon->options->once &&
+	       (daemon->options->once && daemon_notify_idle(daemon) &&
 		schedule_look(list->schedules, list->count, daemon->now.boot_ns) < 0 &&
 		schedule_pick(list->schedules, list->count) < 0);
 }
@@ -287,6 +293,7 @@ static int once_result(const struct daemon *daemon, struct error *err)
 
 static void daemon_close(struct daemon *daemon)
 {
+	daemon_notify_close(daemon);
 	daemon_metrics_forget(daemon);
 	units_fini(&daemon->list);
 	cleanup_close(&daemon->lock_fd);

@@ -3,6 +3,7 @@
 #define CLAWBACK_PROTECT_DAEMON_H
 
 #include "agent/protect/metrics.h"
+#include "agent/protect/notify_queue.h"
 #include "agent/protect/protect.h"
 #include "agent/protect/schedule.h"
 
@@ -25,6 +26,7 @@ struct unit {
 	uint64_t error_ns;
 	char error[256];
 	struct metrics_counts counts;
+	struct notify_history notify;
 };
 
 /* The units of a configuration; `schedules` beside them. */
@@ -93,6 +95,16 @@ void child_end(struct child *child, struct run_report *report);
 
 /* ---- the daemon ---------------------------------------------------------------- */
 
+/* The child that hands a message over; `pid` 0: none. */
+struct daemon_notify {
+	pid_t pid;
+	int pidfd;			/* readable when it ended */
+	enum notify_target target;
+	int64_t deadline_ns;
+	bool late;			/* it was ended for that */
+	struct notify_queue queue;
+};
+
 struct daemon {
 	struct config *config;
 	const struct protect_options *options;
@@ -109,6 +121,7 @@ struct daemon {
 	bool running_group, running_full;
 	int64_t started_ns;
 
+	struct daemon_notify notify;
 	bool stopping;
 	int64_t interrupt_ns;		/* when the run is interrupted, then ended */
 	unsigned interrupts;
@@ -137,6 +150,17 @@ void run_ended(struct daemon *daemon, struct run_report *report);
 void daemon_metrics_write(struct daemon *daemon, bool up);
 /* Volumes are looked at anew the next time. */
 void daemon_metrics_forget(struct daemon *daemon);
+
+/* ---- messages (daemon_notify.c) ----------------------------------------------- */
+
+/* What of an event people are to be told is put into the queue. */
+void daemon_notify(struct daemon *daemon, const struct protect_event *event);
+/* At each turn of the loop: ends who takes too long, starts the next. Never waits. */
+void daemon_notify_turn(struct daemon *daemon);
+void daemon_notify_ended(struct daemon *daemon);
+bool daemon_notify_idle(const struct daemon *daemon);
+/* What waits is not told any more. */
+void daemon_notify_close(struct daemon *daemon);
 
 /* ---- what is left on record (daemon_file.c) ---------------------------------- */
 

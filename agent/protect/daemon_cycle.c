@@ -18,6 +18,7 @@ void daemon_tell(struct daemon *daemon, struct protect_event event)
 		event.why = "";
 	daemon->record = true;
 	daemon->options->tell(daemon->options->context, &event);
+	daemon_notify(daemon, &event);
 }
 
 void daemon_tell_of(struct daemon *daemon, size_t i, struct protect_event event)
