@@ -11,6 +11,9 @@
 #include <sys/wait.h>
 
 #define SECOND_NS INT64_C(1000000000)
+/* Once, there is no second try that could be told of. */
+#define FAILURES_TOLD_FROM 2
+#define FAILURES_TOLD_FROM_ONCE 1
 
 /* ---- from events to messages ------------------------------------------------------ */
 
@@ -43,6 +46,7 @@ static struct notify_rules rules_of(const struct daemon *daemon)
 	return (struct notify_rules){
 		.on = daemon->config->notify.on,
 		.interval_ns = (int64_t)daemon->config->notify.interval_ns,
+		.failures = daemon->options->once ? FAILURES_TOLD_FROM_ONCE : FAILURES_TOLD_FROM,
 	};
 }
 

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 
-#define FAILURES_TOLD_FROM 2
-
 unsigned notify_class(enum notify_kind kind)
 {
 	static const unsigned classes[NOTIFY_KINDS] = {
@@ -142,9 +140,9 @@ bool notify_decide(struct notify_history *history, const struct notify_rules *ru
 		history->missed = false;
 		return over(rules, &history->miss_told);
 	case NOTIFY_CYCLE_FAILED:
-		if (history->failures < FAILURES_TOLD_FROM)
+		if (history->failures < rules->failures)
 			history->failures++;
-		if (history->failures < FAILURES_TOLD_FROM)
+		if (history->failures < rules->failures)
 			return false;
 		tell = limited(history, rules, kind, now, held);
 		history->failure_told |= tell;

@@ -3,8 +3,8 @@
  * was told of the unit before, and `now` (of a clock that never jumps, in ns). Nothing
  * is done here and no clock is read.
  *
- * - A failure is told from the second in a row on: the first is tried again within
- *   seconds, and what it may cost, the objective, has a message of its own.
+ * - A failure is told from the `failures`-th in a row on: the daemon's first is tried
+ *   again within seconds, and what it may cost, the objective, has a message of its own.
  * - At most one message a unit and kind in an interval; the next says how many it
  *   stands for. A miss of the objective that fell into one and lasts is told at its end.
  * - A trouble that was told is told to be over once, whatever the interval; one that
@@ -51,6 +51,7 @@ struct notify_history {
 struct notify_rules {
 	unsigned on;			/* NOTIFY_ON_… */
 	int64_t interval_ns;
+	unsigned failures;		/* from 1 on */
 };
 
 /* Whether to tell it; then `held`: how many of its kind were held back before it. */

@@ -178,7 +178,6 @@ assert_equal 4 "$(grep -c -e '->' "$work/descriptors")" "descriptors: $(cat "$wo
 assert_equal "" "$(cat "$work/background.err")" "what it said"
 stop_daemon
 
-echo "== another's certificate, a file that others can read, a server that hangs"
 # start_telling [KEY=VALUE]...: a daemon that tells of each run, and ran.
 start_telling() {
 	local option options=(-o notify.on=failure,warning,success -o notify.interval=off)
@@ -187,6 +186,16 @@ start_telling() {
 	clawback_start protect --json "${options[@]}"
 	wait_for 10 more_stored 0
 }
+echo "== once, which ends when all is told"
+store ro
+write_some
+sleep 1.1
+rm "$work/commanded"
+assert_refused 1 "runs failed" clawback protect --once
+was_commanded '.event == "cycle_failed"' || fail "it was not told of"
+store rw
+
+echo "== another's certificate, a file that others can read, a server that hangs"
 start_telling "ca_file=$work/other.pem"
 wait_for 10 said "not delivered by the webhook: SSL peer certificate"
 assert_no_secret

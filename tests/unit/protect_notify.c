@@ -75,7 +75,8 @@ static bool model_event(struct past *past, const struct notify_rules *rules,
 		told = on && since(past, kind, NOTIFY_CYCLE_FAILED, true, &count);
 	else {
 		if (kind == NOTIFY_CYCLE_FAILED)
-			wanted = on && since(past, NOTIFY_CYCLE_RECOVERED, kind, false, &count);
+			wanted = on && (rules->failures == 1 ||
+					since(past, NOTIFY_CYCLE_RECOVERED, kind, false, &count));
 		told = wanted && model_quiet(past, rules, kind, now);
 	}
 	*held = told ? model_held(past, kind) : 0;
@@ -109,7 +110,8 @@ static bool model_overdue(struct past *past, const struct notify_rules *rules, i
 static void one_life(struct random_state *random)
 {
 	struct notify_rules rules = { .on = (unsigned)random_below(random, 16),
-				      .interval_ns = (int64_t)random_below(random, 50) };
+				      .interval_ns = (int64_t)random_below(random, 50),
+				      .failures = 1 + (unsigned)random_below(random, 2) };
 	struct notify_history history = { .failures = 0 };
 	static struct past past;
 	bool missed = false, overdue;
