@@ -165,6 +165,7 @@ static void config_defaults(struct config *config)
 	config->agent.compression = 1;
 	config->agent.stop_timeout_ns = 60 * 1000000000ull;
 	schedule_unset(&config->agent.schedule);
+	notify_unset(&config->notify);
 }
 
 /* "repository.url=…" or "volume NAME.device=…": the last dot before '=' splits. */
@@ -183,7 +184,7 @@ static int config_override(struct config *config, const char *text, struct error
 				      "\"%s\" is not of the form SECTION.KEY=VALUE", text);
 	*key++ = '\0';
 	if (config_assign(config, copy, key, value, err))
-		return error_prefix(err, "option %s", text);
+		return error_prefix(err, "option %s.%s", copy, key);	/* no value: it may be secret */
 	return 0;
 }
 
@@ -220,7 +221,7 @@ static int config_check(const struct config *config, const char *path, struct er
 			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: no volume is in "
 					      "group %s; add \"group = %s\" to some", path,
 					      config->groups[i].name, config->groups[i].name);
-	return 0;
+	return notify_check(&config->notify, path, err);
 }
 
 /* Sections come in any order, so what they leave out is filled in at the end. */

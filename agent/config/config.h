@@ -48,6 +48,24 @@ struct config_hook {
 						 * default no */
 };
 
+#define CONFIG_WEBHOOK_ROOM 2048	/* of a URL with its NUL */
+
+enum config_notify_format { NOTIFY_GENERIC, NOTIFY_SLACK, NOTIFY_TEAMS, NOTIFY_PAGERDUTY };
+enum { NOTIFY_ON_FAILURE = 1, NOTIFY_ON_WARNING = 2, NOTIFY_ON_RECOVERY = 4,
+       NOTIFY_ON_SUCCESS = 8 };
+
+/* Whom the daemon tells of what; "" for what was not given. */
+struct config_notify {
+	char command[PATH_MAX];
+	char webhook[CONFIG_WEBHOOK_ROOM];	/* https; a secret. Or: */
+	char webhook_file[PATH_MAX];		/* which holds it */
+	char routing_key_file[PATH_MAX];	/* given if, and only if, NOTIFY_PAGERDUTY */
+	char ca_file[PATH_MAX];
+	enum config_notify_format format;
+	unsigned on;				/* NOTIFY_ON_…; never NOTIFY_ON_RECOVERY alone */
+	uint64_t interval_ns;			/* 0: no limit; default 15 min */
+};
+
 struct config_group {
 	char name[VOLUME_NAME_MAX + 1];
 	struct config_schedule schedule;
@@ -89,9 +107,11 @@ struct config {
 		int compression;		/* zstd level, default 1 */
 		uint64_t segment_bytes, read_bytes_per_second;
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
+		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
 		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;
+	struct config_notify notify;
 	struct config_volume *volumes;		/* in the file's order */
 	size_t volume_count;
 	struct config_group *groups;		/* one for each that a volume is in */
@@ -112,6 +132,9 @@ const struct config_volume *config_volume(const struct config *config,
 
 const struct config_group *config_group(const struct config *config,
 					const char *name);
+
+/* Whether it is a URL that a webhook may have; also for what webhook_file holds. */
+bool config_webhook_good(const char *url);
 
 /* "4096", "64K", "256 MiB", "1G": powers of 1024; -EINVAL, -ERANGE. */
 int config_parse_bytes(const char *text, uint64_t *bytes);

@@ -5,6 +5,7 @@
 #include "agent/config/config_keys.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,7 @@ static const struct key agent_keys[] = {
 	{ "segment_size", KEY_BYTES, FIELD(struct config, agent.segment_bytes), 1 << 20, 1ll << 40 },
 	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
+	{ "metrics", KEY_PATH, FIELD(struct config, agent.metrics), 0, 0 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
@@ -345,13 +347,17 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 {
 	int ret = schedule_assign(&config->agent.schedule, key, value, err);
 
+	/* The collector passes over all others without a word. */
+	if (!strcmp(key, "metrics") && fnmatch("/*.prom", value, 0))
+		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 
 static int no_section(const char *section, struct error *err)
 {
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%.100s] is no section; there are "
-			      "[repository], [agent], [volume NAME] and [group NAME]", section);
+			      "[repository], [agent], [notify], [volume NAME] and [group NAME]",
+			      section);
 }
 
 int config_section(struct config *config, const char *section, struct error *err)
@@ -360,7 +366,8 @@ int config_section(struct config *config, const char *section, struct error *err
 		return volume_named(config, section + 7, err) ? 0 : err->code;
 	if (!strncmp(section, "group ", 6))
 		return config_group_make(config, section + 6, err) ? 0 : err->code;
-	if (!strcmp(section, "repository") || !strcmp(section, "agent"))
+	if (!strcmp(section, "repository") || !strcmp(section, "agent") ||
+	    !strcmp(section, "notify"))
 		return 0;
 	return no_section(section, err);
 }
@@ -383,6 +390,8 @@ int config_assign(struct config *config, const char *section, const char *key,
 			: assign_from(repository_keys, config, key, value, err);
 	else if (!strcmp(section, "agent"))
 		ret = agent_assign(config, key, value, err);
+	else if (!strcmp(section, "notify"))
+		ret = notify_assign(&config->notify, key, value, err);
 	else if (!strncmp(section, "volume ", 7))
 		ret = volume_assign(config, section + 7, key, value, err);
 	else if (!strncmp(section, "group ", 6))

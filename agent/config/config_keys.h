@@ -31,6 +31,15 @@ void hook_unset(struct config_hook *hook);
 int hook_assign(struct config_hook *hook, const char *key, const char *value,
 		struct error *err);
 
+/*
+ * The keys of [notify] (config_notify.c), likewise; and whether they go together:
+ * EXIT_USAGE, naming the file `path`.
+ */
+void notify_unset(struct config_notify *notify);
+int notify_assign(struct config_notify *notify, const char *key, const char *value,
+		  struct error *err);
+int notify_check(const struct config_notify *notify, const char *path, struct error *err);
+
 /* "KEY = VALUE: WANTED", with EXIT_USAGE. */
 int config_bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted);

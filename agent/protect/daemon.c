@@ -3,6 +3,7 @@
 #include "agent/protect/daemon.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/file.h"
 #include "agent/base/interrupt.h"
 #include "agent/base/log.h"
 
@@ -20,6 +21,10 @@
 #define SECOND_NS INT64_C(1000000000)
 /* Nothing waits for longer: the clock on the wall may be set meanwhile. */
 #define WAIT_MAX_NS (30 * SECOND_NS)
+/* How old metrics may get, at most. */
+#define METRICS_NS (15 * SECOND_NS)
+/* What a killed daemon left beside them; younger, it may be another daemon's. */
+#define METRICS_SWEEP_SECONDS 60
 /* How long an interrupted run has to clean up before it is ended. */
 #define UNWIND_NS (30 * SECOND_NS)
 
@@ -38,6 +43,10 @@ static void record(struct daemon *daemon)
 {
 	struct error err = ERROR_INIT;
 
+	if (!daemon->record && daemon->now.boot_ns < daemon->metrics_ns)
+		return;
+	daemon->metrics_ns = daemon->now.boot_ns + METRICS_NS;
+	daemon_metrics_write(daemon, true);
 	if (!daemon->record)
 		return;
 	daemon->record = false;
@@ -91,6 +100,7 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	daemon->list = list;
 	config_fini(daemon->config);
 	*daemon->config = *config;
+	daemon_metrics_forget(daemon);
 	return 0;
 }
 
@@ -182,6 +192,7 @@ static void decide(struct daemon *daemon)
 	if (!daemon->stopping)
 		objectives(daemon);
 	stop_run(daemon);
+	daemon_notify_turn(daemon);
 	record(daemon);
 }
 
@@ -189,10 +200,14 @@ static int64_t wake_at(const struct daemon *daemon)
 {
 	int64_t now = daemon->now.boot_ns, wake = now + WAIT_MAX_NS, next;
 
+	if (*daemon->config->agent.metrics && daemon->metrics_ns < wake)
+		wake = daemon->metrics_ns;
 	if (daemon->watchdog_us && wake > now + (int64_t)daemon->watchdog_us * 500)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
 	if (daemon->stopping)
 		return daemon->interrupt_ns < wake ? daemon->interrupt_ns : wake;
+	if (daemon->notify.pid && daemon->notify.deadline_ns < wake)
+		wake = daemon->notify.deadline_ns;
 	for (size_t i = 0; i < daemon->list.count; i++) {
 		const struct unit *unit = &daemon->list.units[i];
 
@@ -216,18 +231,21 @@ static void wait_for_something(struct daemon *daemon)
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon->child.pid ? daemon->child.pidfd : -1, .events = POLLIN },
+		{ .fd = daemon->notify.pid ? daemon->notify.pidfd : -1, .events = POLLIN },
 	};
 	struct run_report report;
 
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
-	poll(wait, 3, -1);
+	poll(wait, 4, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
 	if (wait[2].revents) {
 		child_end(&daemon->child, &report);
 		run_ended(daemon, &report);
 	}
+	if (wait[3].revents)
+		daemon_notify_ended(daemon);
 	if (wait[0].revents)
 		take_signals(daemon);
 }
@@ -240,7 +258,7 @@ static bool all_done(const struct daemon *daemon)
 	if (daemon->child.pid)
 		return false;
 	return daemon->stopping ||
-	       (daemon->options->once &&
+	       (daemon->options->once && daemon_notify_idle(daemon) &&
 		schedule_look(list->schedules, list->count, daemon->now.boot_ns) < 0 &&
 		schedule_pick(list->schedules, list->count) < 0);
 }
@@ -275,6 +293,8 @@ static int once_result(const struct daemon *daemon, struct error *err)
 
 static void daemon_close(struct daemon *daemon)
 {
+	daemon_notify_close(daemon);
+	daemon_metrics_forget(daemon);
 	units_fini(&daemon->list);
 	cleanup_close(&daemon->lock_fd);
 	cleanup_close(&daemon->signal_fd);
@@ -300,6 +320,8 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 		units_seed(&daemon);
 		units_look(&daemon);
 		daemon.record = true;
+		if (*config->agent.metrics)
+			file_sweep(config->agent.metrics, METRICS_SWEEP_SECONDS);
 		sd_notify(0, "READY=1");
 	}
 	while (!ret) {
@@ -308,8 +330,10 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 			break;
 		wait_for_something(&daemon);
 	}
-	if (!ret && options->once)
-		ret = once_result(&daemon, err);
+	if (!ret) {
+		daemon_metrics_write(&daemon, false);
+		ret = options->once ? once_result(&daemon, err) : 0;
+	}
 	daemon_close(&daemon);
 	return ret;
 }

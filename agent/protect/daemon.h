@@ -2,6 +2,8 @@
 #ifndef CLAWBACK_PROTECT_DAEMON_H
 #define CLAWBACK_PROTECT_DAEMON_H
 
+#include "agent/protect/metrics.h"
+#include "agent/protect/notify_queue.h"
 #include "agent/protect/protect.h"
 #include "agent/protect/schedule.h"
 
@@ -23,6 +25,8 @@ struct unit {
 	bool tried;			/* it had a run */
 	uint64_t error_ns;
 	char error[256];
+	struct metrics_counts counts;
+	struct notify_history notify;
 };
 
 /* The units of a configuration; `schedules` beside them. */
@@ -41,6 +45,8 @@ struct instant instant_now(void);
 /* From one to the other, as the clocks stand now. */
 int64_t instant_of_real(struct instant now, uint64_t real_ns);
 uint64_t instant_to_real(struct instant now, int64_t boot_ns);
+/* When it is due and its window open, as far as is known; 0: not known. */
+uint64_t unit_due_ns(const struct unit_list *list, size_t index, struct instant now);
 
 /*
  * Units with an rpo, their calendars tried out. EXIT_USAGE: none has, or a calendar is
@@ -89,6 +95,16 @@ void child_end(struct child *child, struct run_report *report);
 
 /* ---- the daemon ---------------------------------------------------------------- */
 
+/* The child that hands a message over; `pid` 0: none. */
+struct daemon_notify {
+	pid_t pid;
+	int pidfd;			/* readable when it ended */
+	enum notify_target target;
+	int64_t deadline_ns;
+	bool late;			/* it was ended for that */
+	struct notify_queue queue;
+};
+
 struct daemon {
 	struct config *config;
 	const struct protect_options *options;
@@ -96,12 +112,16 @@ struct daemon {
 	struct instant now;
 	int lock_fd, signal_fd, timer_fd;
 	bool record;			/* protect.json is to be written */
+	struct daemon_metrics *metrics;	/* what was looked at for them last, or NULL */
+	int64_t metrics_ns;		/* when they are written at the latest */
+	bool metrics_failed;		/* and it was said */
 
 	struct child child;
 	char running[VOLUME_NAME_MAX + 1]; /* the child's unit, which a reload may drop */
 	bool running_group, running_full;
 	int64_t started_ns;
 
+	struct daemon_notify notify;
 	bool stopping;
 	int64_t interrupt_ns;		/* when the run is interrupted, then ended */
 	unsigned interrupts;
@@ -123,6 +143,24 @@ void units_look(struct daemon *daemon);
 void units_seed(struct daemon *daemon);
 void run_start(struct daemon *daemon, size_t index);
 void run_ended(struct daemon *daemon, struct run_report *report);
+
+/* ---- metrics (daemon_metrics.c) ---------------------------------------------- */
+
+/* Writes the file that the configuration wants, if any; says why it cannot. */
+void daemon_metrics_write(struct daemon *daemon, bool up);
+/* Volumes are looked at anew the next time. */
+void daemon_metrics_forget(struct daemon *daemon);
+
+/* ---- messages (daemon_notify.c) ----------------------------------------------- */
+
+/* What of an event people are to be told is put into the queue. */
+void daemon_notify(struct daemon *daemon, const struct protect_event *event);
+/* At each turn of the loop: ends who takes too long, starts the next. Never waits. */
+void daemon_notify_turn(struct daemon *daemon);
+void daemon_notify_ended(struct daemon *daemon);
+bool daemon_notify_idle(const struct daemon *daemon);
+/* What waits is not told any more. */
+void daemon_notify_close(struct daemon *daemon);
 
 /* ---- what is left on record (daemon_file.c) ---------------------------------- */
 

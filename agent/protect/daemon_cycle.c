@@ -18,6 +18,7 @@ void daemon_tell(struct daemon *daemon, struct protect_event event)
 		event.why = "";
 	daemon->record = true;
 	daemon->options->tell(daemon->options->context, &event);
+	daemon_notify(daemon, &event);
 }
 
 void daemon_tell_of(struct daemon *daemon, size_t i, struct protect_event event)
@@ -100,7 +101,10 @@ void unit_decide(struct daemon *daemon, size_t i)
 		unit->quiet = false;
 		return;
 	}
-	if (!schedule_clean(plan, daemon->now.boot_ns) || unit->quiet)
+	if (!schedule_clean(plan, daemon->now.boot_ns))
+		return;
+	unit->counts.skipped++;
+	if (unit->quiet)
 		return;
 	unit->quiet = true;
 	daemon_tell_of(daemon, i, (struct protect_event){ .type = PROTECT_CYCLE_SKIPPED,
@@ -176,6 +180,22 @@ static void run_counts(struct daemon *daemon, const struct run_report *report)
 	daemon->failure = report->err;
 }
 
+static void unit_count(struct unit *unit, const struct run_report *report, bool stored,
+		       uint64_t now_ns, uint64_t duration_ns)
+{
+	struct metrics_counts *counts = &unit->counts;
+
+	counts->ran = true;
+	counts->duration_ns = duration_ns;
+	if (stored)
+		counts->success_ns = now_ns;
+	*(report->ret ? &counts->failed : &counts->stored) += 1;
+	for (size_t p = 0; p < report->count; p++) {
+		counts->read_bytes += report->parts[p].read_bytes;
+		counts->stored_bytes += report->parts[p].stored_bytes;
+	}
+}
+
 static void unit_ended(struct daemon *daemon, size_t i, struct run_report *report,
 		       struct protect_event *event)
 {
@@ -189,6 +209,7 @@ static void unit_ended(struct daemon *daemon, size_t i, struct run_report *repor
 	event->rpo_ns = unit->schedule.rpo_ns;
 	if (outcome.stored)
 		unit->points = points;
+	unit_count(unit, report, outcome.stored, daemon->now.real_ns, event->duration_ns);
 	if (report->ret) {
 		unit->error_ns = daemon->now.real_ns;
 		snprintf(unit->error, sizeof(unit->error), "%.255s", report->err.message);
@@ -213,6 +234,7 @@ void run_ended(struct daemon *daemon, struct run_report *report)
 	struct schedule_outcome ignored = { 0 };
 
 	run_counts(daemon, report);
+	daemon_metrics_forget(daemon);
 	if (i >= 0)
 		unit_ended(daemon, (size_t)i, report, &event);
 	else

@@ -112,17 +112,13 @@ static json_t *unit_json(const struct unit_list *list, size_t i, struct instant 
 {
 	const struct unit *unit = &list->units[i];
 	const struct schedule_unit *plan = &list->schedules[i];
-	int64_t due = schedule_due(list->schedules, list->count, i);
 
-	if (!plan->open && plan->opens_ns > due)
-		due = plan->opens_ns;
 	return json_pack("{s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
 		"name", unit->name, "group", (int)unit->group, "running", (int)plan->running,
 		"missed", (int)plan->missed, "rpo_ns", (json_int_t)plan->rpo_ns,
 		"covered_ns", plan->has_point
 			? (json_int_t)instant_to_real(now, plan->covered_ns) : (json_int_t)0,
-		"due_ns", due == SCHEDULE_NEVER ? (json_int_t)0
-			: (json_int_t)instant_to_real(now, due),
+		"due_ns", (json_int_t)unit_due_ns(list, i, now),
 		"run_ns", plan->run_count ? (json_int_t)schedule_duration(plan) : (json_int_t)0,
 		"failures", (json_int_t)plan->failures,
 		"error_ns", (json_int_t)unit->error_ns, "error", error_json(unit->error));

@@ -29,6 +29,16 @@ uint64_t instant_to_real(struct instant now, int64_t boot_ns)
 	return now.real_ns + (uint64_t)(boot_ns - now.boot_ns);
 }
 
+uint64_t unit_due_ns(const struct unit_list *list, size_t i, struct instant now)
+{
+	const struct schedule_unit *plan = &list->schedules[i];
+	int64_t due = schedule_due(list->schedules, list->count, i);
+
+	if (!plan->open && plan->opens_ns > due)
+		due = plan->opens_ns;
+	return due == SCHEDULE_NEVER ? 0 : instant_to_real(now, due);
+}
+
 ssize_t units_find(const struct unit_list *list, const char *name, bool group)
 {
 	for (size_t i = 0; list && i < list->count; i++)

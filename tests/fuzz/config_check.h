@@ -39,6 +39,21 @@ static inline void check_config_volume(const struct config *config, size_t i)
 	FUZZ_CHECK(!volume->group[0] || config_group(config, volume->group));
 }
 
+static inline void check_config_notify(const struct config_notify *notify)
+{
+	FUZZ_CHECK_TEXT(notify->command);
+	FUZZ_CHECK_TEXT(notify->webhook);
+	FUZZ_CHECK_TEXT(notify->webhook_file);
+	FUZZ_CHECK_TEXT(notify->routing_key_file);
+	FUZZ_CHECK_TEXT(notify->ca_file);
+	FUZZ_CHECK(!notify->command[0] || notify->command[0] == '/');
+	FUZZ_CHECK(!notify->webhook[0] || config_webhook_good(notify->webhook));
+	FUZZ_CHECK(!notify->webhook[0] || !notify->webhook_file[0]);
+	FUZZ_CHECK((notify->format == NOTIFY_PAGERDUTY) == (notify->routing_key_file[0] != 0));
+	FUZZ_CHECK(notify->on && notify->on <= 15 && notify->on != NOTIFY_ON_RECOVERY);
+	FUZZ_CHECK(notify->interval_ns <= UINT64_C(366) * 86400 * 1000000000);
+}
+
 static inline void check_config(const struct config *config)
 {
 	FUZZ_CHECK_TEXT(config->repository.url);
@@ -49,6 +64,8 @@ static inline void check_config(const struct config *config)
 	FUZZ_CHECK_TEXT(config->repository.credentials_profile);
 	FUZZ_CHECK_TEXT(config->repository.ca_file);
 	FUZZ_CHECK_TEXT(config->agent.state);
+	FUZZ_CHECK_TEXT(config->agent.metrics);
+	FUZZ_CHECK(!config->agent.metrics[0] || config->agent.metrics[0] == '/');
 	FUZZ_CHECK(config->repository.recipient_count <= CONFIG_RECIPIENTS_MAX);
 	for (size_t i = 0; i < config->repository.recipient_count; i++)
 		FUZZ_CHECK_TEXT(config->repository.recipients[i]);
@@ -65,6 +82,7 @@ static inline void check_config(const struct config *config)
 	for (size_t i = 0; i < config->volume_count; i++)
 		check_config_volume(config, i);
 	check_config_schedule(&config->agent.schedule);
+	check_config_notify(&config->notify);
 	FUZZ_CHECK(config->agent.stop_timeout_ns <= UINT64_C(86400000000000));
 	for (size_t i = 0; i < config->group_count; i++) {
 		FUZZ_CHECK_TEXT(config->groups[i].name);

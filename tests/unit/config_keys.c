@@ -72,6 +72,8 @@ static void model_start(struct config *model, struct config_volume *volume,
 	model->agent.compression = 1;
 	model->agent.stop_timeout_ns = 60000000000u;
 	model->agent.schedule.idle_point_ns = 86400000000000u;
+	model->notify.on = NOTIFY_ON_FAILURE | NOTIFY_ON_WARNING | NOTIFY_ON_RECOVERY;
+	model->notify.interval_ns = 900000000000u;
 	if (!is_volume(row))
 		return;
 	strcpy(volume->name, "v");

@@ -73,7 +73,8 @@ perl -CS "$work/messages.pl" docs/troubleshooting.md agent/*/*.c bpf/*.c ||
 
 # ---- the example --------------------------------------------------------------
 sed -n '/^```ini$/,/^```$/p' docs/guide.md | sed '1d;$d' >"$work/clawback.conf"
-sed -n 's/^\([a-z_]*\) = .*/\1/p' "$work/clawback.conf" | sort -u >"$work/example-keys"
+# Commented out is what does not go with the rest.
+sed -n 's/^\(# \)\{0,1\}\([a-z_]*\) = .*/\2/p' "$work/clawback.conf" | sort -u >"$work/example-keys"
 sed -n 's/^\.It Cm \([a-z_]*\)$/\1/p' docs/clawback.conf.5 | sort -u >"$work/page-keys"
 [ -s "$work/page-keys" ] || differs "no key in clawback.conf.5"
 diff "$work/example-keys" "$work/page-keys" || differs "keys: guide.md (<) and clawback.conf.5 (>)"

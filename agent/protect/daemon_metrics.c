@@ -1,0 +1,160 @@
+/*
+ * The metrics file: what it is made from, and when. Counting a volume's marks reads its
+ * bitmap, megabytes of a large one, so volumes are looked at less often than the file
+ * is written: after each run, which reads more than that, and else every LOOK_NS.
+ */
+#include "agent/protect/daemon.h"
+
+#include "agent/base/cleanup.h"
+#include "agent/base/file.h"
+#include "agent/base/log.h"
+#include "bpf/tracker.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define SECOND_NS INT64_C(1000000000)
+#define LOOK_NS (5 * SECOND_NS)
+
+struct daemon_metrics {
+	int64_t looked_ns;
+	bool loaded;
+	uint64_t recursion_misses;
+	size_t count;
+	struct volume_look {
+		char name[VOLUME_NAME_MAX + 1], group[VOLUME_NAME_MAX + 1];
+		struct metrics_volume metrics;
+		bool quiet;		/* nothing was written, beyond doubt */
+	} volumes[];
+};
+
+/* ---- volumes ------------------------------------------------------------------ */
+
+static void look_volume(const struct config *config, const struct config_volume *volume,
+			struct tracker *tracker, struct volume_look *look)
+{
+	struct error err = ERROR_INIT;
+	struct volume_status status;
+
+	strcpy(look->name, volume->name);
+	strcpy(look->group, volume->group);
+	look->metrics.name = look->name;
+	if (protect_status(config, volume, tracker, &status, &err))
+		return;		/* no believed marks: 0 */
+	look->metrics.attached = status.attached;
+	look->metrics.tracked = status.trust == TRUST_TRACKED;
+	look->metrics.dirty_bytes = status.marks.dirty_blocks * status.slot.block_bytes;
+	look->quiet = look->metrics.tracked && !status.marks.dirty_blocks && !status.pending;
+}
+
+static struct daemon_metrics *look_volumes(const struct daemon *daemon)
+{
+	const struct config *config = daemon->config;
+	struct daemon_metrics *seen = calloc(1, sizeof(*seen) + config->volume_count *
+						sizeof(seen->volumes[0]));
+	struct tracker *tracker = NULL;
+	struct tracker_facts facts;
+	struct error err = ERROR_INIT;
+
+	if (!seen)
+		return NULL;
+	seen->looked_ns = daemon->now.boot_ns;
+	/* Not loaded, or not to be asked: then no volume is tracked. */
+	if (tracker_open(false, &tracker, &err))
+		tracker = NULL;
+	if (tracker && !tracker_facts(tracker, &facts, &err)) {
+		seen->loaded = true;
+		seen->recursion_misses = facts.recursion_misses;
+	}
+	seen->count = config->volume_count;
+	for (size_t i = 0; i < seen->count; i++)
+		look_volume(config, &config->volumes[i], tracker, &seen->volumes[i]);
+	tracker_close(tracker);
+	return seen;
+}
+
+/* ---- units ---------------------------------------------------------------------- */
+
+static bool unit_quiet(const struct daemon_metrics *seen, const struct unit *unit)
+{
+	for (size_t i = 0; i < seen->count; i++) {
+		const struct volume_look *look = &seen->volumes[i];
+
+		if (!strcmp(unit->group ? look->group : look->name, unit->name) && !look->quiet)
+			return false;
+	}
+	return true;
+}
+
+/* The schedule knows of writes from when a unit was due; the look may know before. */
+static uint64_t unit_age(const struct daemon *daemon, size_t i)
+{
+	const struct schedule_unit *plan = &daemon->list.schedules[i];
+	int64_t age = schedule_age(plan, daemon->now.boot_ns);
+
+	if (age <= 0 && !unit_quiet(daemon->metrics, &daemon->list.units[i]))
+		age = daemon->now.boot_ns - plan->covered_ns;
+	return age > 0 ? (uint64_t)age : 0;
+}
+
+static void unit_metrics(const struct daemon *daemon, size_t i, struct metrics_unit *to)
+{
+	const struct unit *unit = &daemon->list.units[i];
+	const struct schedule_unit *plan = &daemon->list.schedules[i];
+	uint64_t due = unit_due_ns(&daemon->list, i, daemon->now);
+
+	*to = (struct metrics_unit){
+		.name = unit->name, .group = unit->group, .missed = plan->missed,
+		.has_point = plan->has_point, .rpo_ns = unit->schedule.rpo_ns,
+		.age_ns = plan->has_point ? unit_age(daemon, i) : 0,
+		.point_ns = plan->has_point ? instant_to_real(daemon->now, plan->point_ns) : 0,
+		.error_ns = unit->error_ns, .due_ns = due, .counts = unit->counts,
+	};
+}
+
+/* ---- the file --------------------------------------------------------------------- */
+
+static char *text_of(const struct daemon *daemon, bool up)
+{
+	const struct daemon_metrics *seen = daemon->metrics;
+	CLEANUP_FREE struct metrics_unit *units = calloc(daemon->list.count + 1, sizeof(*units));
+	CLEANUP_FREE struct metrics_volume *volumes = calloc(seen->count + 1, sizeof(*volumes));
+
+	if (!units || !volumes)
+		return NULL;
+	for (size_t i = 0; i < daemon->list.count; i++)
+		unit_metrics(daemon, i, &units[i]);
+	for (size_t i = 0; i < seen->count; i++)
+		volumes[i] = seen->volumes[i].metrics;
+	return metrics_text(&(struct metrics){
+		.up = up, .loaded = seen->loaded, .recursion_misses = seen->recursion_misses,
+		.units = units, .unit_count = daemon->list.count,
+		.volumes = volumes, .volume_count = seen->count,
+	});
+}
+
+void daemon_metrics_write(struct daemon *daemon, bool up)
+{
+	const char *path = daemon->config->agent.metrics;
+	CLEANUP_FREE char *text = NULL;
+	int ret = -ENOMEM;
+
+	if (!*path)
+		return;
+	if (daemon->metrics && daemon->now.boot_ns - daemon->metrics->looked_ns >= LOOK_NS)
+		daemon_metrics_forget(daemon);
+	if (!daemon->metrics)
+		daemon->metrics = look_volumes(daemon);
+	text = daemon->metrics ? text_of(daemon, up) : NULL;
+	if (text)
+		ret = file_replace(path, text, strlen(text), 0644);
+	/* Said once until it works again: protecting goes on without. */
+	if (ret && !daemon->metrics_failed)
+		log_warning("cannot write the metrics to %s: %s", path, error_text(ret));
+	daemon->metrics_failed = ret != 0;
+}
+
+void daemon_metrics_forget(struct daemon *daemon)
+{
+	free(STEAL(daemon->metrics));
+}

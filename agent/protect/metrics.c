@@ -1,0 +1,250 @@
+#include "agent/protect/metrics.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A family: all its samples stand together, below its HELP and TYPE. */
+struct unit_family {
+	const char *name, *type, *help;
+	double (*value)(const struct metrics_unit *unit);	/* NAN: left out */
+};
+
+struct volume_family {
+	const char *name, *type, *help;
+	double (*value)(const struct metrics_volume *volume);
+};
+
+/* ---- values ------------------------------------------------------------------ */
+
+static double seconds(uint64_t ns)
+{
+	return (double)ns / 1e9;
+}
+
+static double instant(uint64_t ns)
+{
+	return ns ? seconds(ns) : NAN;
+}
+
+static double unit_objective(const struct metrics_unit *unit)
+{
+	return seconds(unit->rpo_ns);
+}
+
+static double unit_rpo(const struct metrics_unit *unit)
+{
+	return unit->has_point ? seconds(unit->age_ns) : INFINITY;
+}
+
+static double unit_missed(const struct metrics_unit *unit)
+{
+	return unit->missed;
+}
+
+static double unit_point(const struct metrics_unit *unit)
+{
+	return instant(unit->point_ns);
+}
+
+static double unit_success(const struct metrics_unit *unit)
+{
+	return instant(unit->counts.success_ns);
+}
+
+static double unit_error(const struct metrics_unit *unit)
+{
+	return instant(unit->error_ns);
+}
+
+static double unit_due(const struct metrics_unit *unit)
+{
+	return instant(unit->due_ns);
+}
+
+static double unit_duration(const struct metrics_unit *unit)
+{
+	return unit->counts.ran ? seconds(unit->counts.duration_ns) : NAN;
+}
+
+static double unit_read(const struct metrics_unit *unit)
+{
+	return (double)unit->counts.read_bytes;
+}
+
+static double unit_stored(const struct metrics_unit *unit)
+{
+	return (double)unit->counts.stored_bytes;
+}
+
+static double volume_tracked(const struct metrics_volume *volume)
+{
+	return volume->tracked;
+}
+
+static double volume_dirty(const struct metrics_volume *volume)
+{
+	return volume->attached ? (double)volume->dirty_bytes : NAN;
+}
+
+static const struct unit_family unit_families[] = {
+	{ "clawback_rpo_objective_seconds", "gauge",
+	  "How old a write may become before it is in a stored point.", unit_objective },
+	{ "clawback_rpo_seconds", "gauge",
+	  "How old the oldest write in no stored point may be by now, at most; +Inf without a "
+	  "point.", unit_rpo },
+	{ "clawback_rpo_missed", "gauge",
+	  "Whether the objective is missed, or will be before a run can end.", unit_missed },
+	{ "clawback_last_point_timestamp_seconds", "gauge",
+	  "The instant that the last recovery point shows.", unit_point },
+	{ "clawback_last_success_timestamp_seconds", "gauge",
+	  "When the last run of this daemon that stored all its points ended.", unit_success },
+	{ "clawback_last_error_timestamp_seconds", "gauge",
+	  "When the last run of this daemon that failed ended.", unit_error },
+	{ "clawback_next_due_timestamp_seconds", "gauge",
+	  "When the next run is due.", unit_due },
+	{ "clawback_cycle_duration_seconds", "gauge",
+	  "How long the last run took.", unit_duration },
+	{ "clawback_cycle_read_bytes_total", "counter",
+	  "Bytes read from volumes for stored points, since the daemon's start.", unit_read },
+	{ "clawback_cycle_stored_bytes_total", "counter",
+	  "Bytes stored for points, since the daemon's start.", unit_stored },
+};
+
+static const struct volume_family volume_families[] = {
+	{ "clawback_tracked", "gauge",
+	  "Whether the volume is tracked and its marks are believed.", volume_tracked },
+	{ "clawback_dirty_bytes", "gauge",
+	  "Bytes of the blocks that are marked as written.", volume_dirty },
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- text ---------------------------------------------------------------------- */
+
+/* "label_value can be any sequence of UTF-8 characters, but the backslash, double-quote,
+ * and line feed characters have to be escaped as \\, \", and \n" */
+static void put_label(FILE *file, const char *name, const char *value)
+{
+	fprintf(file, "%s=\"", name);
+	for (; *value; value++) {
+		if (*value == '\n')
+			fputs("\\n", file);
+		else if (*value == '\\' || *value == '"')
+			fprintf(file, "\\%c", *value);
+		else
+			fputc(*value, file);
+	}
+	fputc('"', file);
+}
+
+static void put_head(FILE *file, const char *name, const char *type, const char *help)
+{
+	fprintf(file, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* 15 digits: whole numbers up to 2^49, instants to the microsecond. */
+static void put_value(FILE *file, double value)
+{
+	if (isinf(value))
+		fputs(" +Inf\n", file);
+	else
+		fprintf(file, " %.15g\n", value);
+}
+
+static void put_unit(FILE *file, const char *name, const struct metrics_unit *unit,
+		     const char *result, double value)
+{
+	fprintf(file, "%s{", name);
+	put_label(file, "unit", unit->name);
+	fputc(',', file);
+	put_label(file, "kind", unit->group ? "group" : "volume");
+	if (result) {
+		fputc(',', file);
+		put_label(file, "result", result);
+	}
+	fputc('}', file);
+	put_value(file, value);
+}
+
+static void put_cycles(FILE *file, const struct metrics *metrics)
+{
+	static const char name[] = "clawback_cycles_total";
+
+	put_head(file, name, "counter", "Runs that stored all their points, that failed, and "
+		 "looks that found nothing written, since the daemon's start.");
+	for (size_t i = 0; i < metrics->unit_count; i++) {
+		const struct metrics_unit *unit = &metrics->units[i];
+
+		put_unit(file, name, unit, "stored", (double)unit->counts.stored);
+		put_unit(file, name, unit, "skipped", (double)unit->counts.skipped);
+		put_unit(file, name, unit, "failed", (double)unit->counts.failed);
+	}
+}
+
+static void put_unit_family(FILE *file, const struct unit_family *family,
+			    const struct metrics *metrics)
+{
+	put_head(file, family->name, family->type, family->help);
+	for (size_t i = 0; i < metrics->unit_count; i++) {
+		double value = family->value(&metrics->units[i]);
+
+		if (!isnan(value))
+			put_unit(file, family->name, &metrics->units[i], NULL, value);
+	}
+}
+
+static void put_volume_family(FILE *file, const struct volume_family *family,
+			      const struct metrics *metrics)
+{
+	put_head(file, family->name, family->type, family->help);
+	for (size_t i = 0; i < metrics->volume_count; i++) {
+		double value = family->value(&metrics->volumes[i]);
+
+		if (isnan(value))
+			continue;
+		fprintf(file, "%s{", family->name);
+		put_label(file, "volume", metrics->volumes[i].name);
+		fputc('}', file);
+		put_value(file, value);
+	}
+}
+
+static void put_daemon(FILE *file, const struct metrics *metrics)
+{
+	put_head(file, "clawback_up", "gauge", "Whether the daemon ran when this was written; "
+		 "0 once it was stopped.");
+	fprintf(file, "clawback_up %d\n", metrics->up);
+	put_head(file, "clawback_build_info", "gauge", "The daemon's version, as a label of "
+		 "the constant 1.");
+	fprintf(file, "clawback_build_info{version=\"" CLAWBACK_VERSION "\"} 1\n");
+	put_head(file, "clawback_recursion_misses_total", "counter", "Runs of the tracker that "
+		 "the kernel skipped, since it was loaded.");
+	if (metrics->loaded) {
+		fputs("clawback_recursion_misses_total", file);
+		put_value(file, (double)metrics->recursion_misses);
+	}
+}
+
+char *metrics_text(const struct metrics *metrics)
+{
+	char *text = NULL;
+	size_t length;
+	FILE *file = open_memstream(&text, &length);
+	bool bad;
+
+	if (!file)
+		return NULL;
+	put_daemon(file, metrics);
+	for (size_t i = 0; i < COUNT(unit_families); i++)
+		put_unit_family(file, &unit_families[i], metrics);
+	put_cycles(file, metrics);
+	for (size_t i = 0; i < COUNT(volume_families); i++)
+		put_volume_family(file, &volume_families[i], metrics);
+	bad = ferror(file);
+	if (fclose(file) || bad) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}

@@ -1,0 +1,57 @@
+/*
+ * What the daemon knows as Prometheus metrics, in the text exposition format
+ * (https://prometheus.io/docs/instrumenting/exposition_formats/, version 0.0.4), for
+ * the textfile collector of node_exporter. Nothing is done here and no clock is read.
+ * Base units (seconds, bytes); what is not known yet is left out, but for the RPO
+ * without a point, which is +Inf. Shaped for some hundred units: O(units) a text.
+ *
+ * Threads: no globals.
+ */
+#ifndef CLAWBACK_PROTECT_METRICS_H
+#define CLAWBACK_PROTECT_METRICS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What the daemon counted of a unit since it began with it. */
+struct metrics_counts {
+	uint64_t stored, skipped, failed;	/* cycles */
+	uint64_t read_bytes, stored_bytes;
+	uint64_t success_ns;			/* when the last one that stored ended; 0: none */
+	uint64_t duration_ns;			/* of the last run */
+	bool ran;
+};
+
+/* Instants are ns since 1970; 0: none, not known. */
+struct metrics_unit {
+	const char *name;
+	bool group;
+	bool missed;
+	bool has_point;			/* else age_ns means nothing */
+	uint64_t rpo_ns, age_ns;
+	uint64_t point_ns, error_ns, due_ns;
+	struct metrics_counts counts;
+};
+
+struct metrics_volume {
+	const char *name;
+	bool attached;			/* else dirty_bytes means nothing */
+	bool tracked;			/* and its marks are believed */
+	uint64_t dirty_bytes;
+};
+
+struct metrics {
+	bool up;
+	bool loaded;			/* the tracker is; else misses means nothing */
+	uint64_t recursion_misses;	/* of the tracker, since it was loaded */
+	const struct metrics_unit *units;
+	size_t unit_count;
+	const struct metrics_volume *volumes;
+	size_t volume_count;
+};
+
+/* The whole file; the caller frees it. NULL: out of memory. */
+char *metrics_text(const struct metrics *metrics);
+
+#endif
