@@ -58,6 +58,26 @@ for ((round = 1; round <= rounds; round++)); do
 		fail "data has $first and wal $second: not one instant"
 done
 
+# A hook stops the counter until the instant is over: the points have what it saw.
+cat >"$work/hold" <<-END
+	#!/bin/bash
+	kill -STOP $counter
+	until grep -q '^State:.T' /proc/$counter/status; do sleep 0.1; done
+	for volume in $data $wal; do
+		dd if=\$volume bs=4096 skip=16 count=1 iflag=direct status=none | od -A n -t u8 -N 8
+	done | xargs >$work/held
+	echo ready
+	read -r _
+	kill -CONT $counter
+END
+chmod 755 "$work/hold"
+printf '[group both]\nhook = %s\n' "$work/hold" >>"$clawback_config"
+backup both
+assert_equal "application application" "$(summary data point.consistency) $(summary wal point.consistency)" \
+	"consistency with a hook"
+assert_equal "$(cat "$work/held")" "$(number_in data@latest) $(number_in wal@latest)" "what was held"
+sed -i '/^\[group both\]/,$d' "$clawback_config"
+
 # The counters do tell: two runs, two instants.
 clawback backup data >"$work/one.out"
 clawback backup wal >"$work/two.out"
