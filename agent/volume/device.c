@@ -38,7 +38,7 @@ static int device_sizes(struct device_facts *facts)
 	device_disk_u64(facts, "diskseq", &facts->diskseq);
 	device_disk_u64(facts, "queue/logical_block_size", &block);
 	device_disk_u64(facts, "queue/iostats", &counted);
-	facts->uncounted = !counted;
+	facts->iostats_off = !counted;
 	facts->bytes = sectors * 512;
 	facts->read_only = read_only != 0;
 	facts->logical_block_bytes = (uint32_t)block;

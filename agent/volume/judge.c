@@ -178,9 +178,9 @@ static bool judge_flags(const struct judge_facts *f, char *why, size_t room)
 /* What was traced cannot be compared with anything then. */
 static bool judge_counted(const struct judge_facts *f, char *why, size_t room)
 {
-	if (!f->device->uncounted)
+	if (!f->uncounted)
 		return false;
-	return judge_say(why, room, "the kernel was told not to count what is written to the device, so the tracker cannot be checked; write 1 to its queue/iostats in /sys/block");
+	return judge_say(why, room, "the kernel does not count what is written to the device, so the tracker cannot be checked; write 1 to its queue/iostats in /sys/block");
 }
 
 /* Counters only grow; unsigned differences of ones that went back are huge. */

@@ -14,6 +14,7 @@ struct judge_facts {
 	struct tracker_facts tracker;
 	struct tracker_slot slot;
 	struct tracker_ledger ledger;
+	bool uncounted;		/* the kernel does not count what the ledger needs */
 };
 
 /* TRUST_UNTRUSTED with the first reason that applies, else TRUST_TRACKED. */

@@ -1,8 +1,42 @@
 /* Gathers what the judgement needs from the tracker as it is now. */
 #include "agent/volume/judge.h"
 
+#include "agent/base/cleanup.h"
+#include "agent/volume/dm.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PROBE_BYTES 4096u	/* a sector of any device of ours */
+
+/*
+ * What is switched off may be counted all the same; whether it is shows by a read. A
+ * suspended device would keep us waiting.
+ */
+static bool is_counted(const struct device_facts *device)
+{
+	CLEANUP_CLOSE int fd = -1;
+	CLEANUP_FREE void *probe = NULL;
+	struct error ignored = ERROR_INIT;
+	struct dmdev_info info;
+	uint64_t before, after;
+
+	if (!device->iostats_off)
+		return true;
+	if (device->is_dm && !dmdev_info(device->device, &info, &ignored) && info.suspended)
+		return true;
+	fd = open(device->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (fd < 0 || posix_memalign(&probe, PROBE_BYTES, PROBE_BYTES)) {
+		probe = NULL;
+		return false;
+	}
+	return !device_sectors_read(device, &before, &ignored) &&
+	       pread(fd, probe, PROBE_BYTES, 0) == PROBE_BYTES &&
+	       !device_sectors_read(device, &after, &ignored) && after > before;
+}
 
 enum volume_trust volume_judge(struct tracker *tracker,
 			       const struct volume_state *state,
@@ -27,7 +61,7 @@ enum volume_trust volume_judge(struct tracker *tracker,
 	if (ret)
 		error_set(&err, ret, "cannot look the volume up in the tracker: %s",
 			  error_text(ret));
-	/* The ledger last: what is traced until then counts. */
+	/* The ledger last, but for a read: what is traced until then counts. */
 	if (!ret)
 		ret = tracker_facts(tracker, &facts.tracker, &err);
 	if (!ret)
@@ -36,6 +70,7 @@ enum volume_trust volume_judge(struct tracker *tracker,
 		facts.ledger = *ledger;
 	else if (!ret)
 		ret = tracker_ledger(tracker, device->device, &facts.ledger, &err);
+	facts.uncounted = !ret && !is_counted(device);
 	if (!ret)
 		return judge_decide(&facts, reason, room);
 	snprintf(reason, room, "%s", err.message);

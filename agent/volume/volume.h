@@ -36,7 +36,8 @@ struct device_facts {
 	uint32_t logical_block_bytes;
 	bool is_dm;
 	bool read_only;
-	bool uncounted;		/* the kernel was told not to count its I/O: queue/iostats */
+	bool iostats_off;	/* queue/iostats; device-mapper of Linux 6.1 has it so and
+				 * counts all the same */
 	bool mounted_rw;	/* it, or a device stacked on it, is mounted writable
 				 * or used as swap */
 	char dm_name[128];	/* "" unless is_dm */

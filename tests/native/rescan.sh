@@ -156,7 +156,7 @@ iostats=/sys/block/${disk#/dev/}/queue/iostats
 echo 0 >"$iostats"
 scatter 1
 backup v
-assert_rescan "told not to count"
+assert_rescan "does not count"
 assert_matches_volume v "$disk"
 echo 1 >"$iostats"
 scatter 1

@@ -74,7 +74,7 @@ static void range(void) { facts.slot.flags = TRACKER_OUT_OF_RANGE; }
 static void unknown_flag(void) { facts.slot.flags = 1u << 7; }
 static void missed(void) { facts.tracker.recursion_misses++; }
 static void missed_less(void) { facts.tracker.recursion_misses--; }
-static void uncounted(void) { device.uncounted = true; }
+static void uncounted(void) { facts.uncounted = true; }
 static void writes(void) { facts.ledger.kernel_write_sectors++; }
 static void discards(void) { facts.ledger.kernel_discard_sectors++; }
 static void backwards(void)
@@ -118,7 +118,7 @@ static const struct {
 	{ "unknown flag", unknown_flag, "does not know" },
 	{ "missed run", missed, "skipped 1 runs" },
 	{ "fewer missed runs", missed_less, "skipped" },
-	{ "uncounted", uncounted, "told not to count" },
+	{ "uncounted", uncounted, "does not count" },
 	{ "writes short", writes, "801 sectors written, the tracker only 800" },
 	{ "discards short", discards, "51 sectors discarded, the tracker only 50" },
 	{ "backwards", backwards, "went backwards" },
