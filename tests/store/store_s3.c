@@ -295,7 +295,7 @@ static void test_tls(void **state)
 
 	(void)state;
 	store = lab_open_with(&options, "");
-	expect_refusal(store, -EKEYREJECTED, "ca-file");	/* nobody knows that authority */
+	expect_refusal(store, -EKEYREJECTED, "ca_file");	/* nobody knows that authority */
 	store_close(store);
 	options.ca_file = lab_get("RGW_CA");
 	store = lab_open_with(&options, "");

@@ -3,6 +3,7 @@
 # happens in between is found out, and what was saved is believed once at most.
 #
 # quick-kernels: 6.1
+# full-only: yes
 # guest: host
 # timeout: 600
 # full-timeout: 1200

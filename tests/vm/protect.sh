@@ -4,6 +4,7 @@
 # leaves no snapshot. What a run locks of its memory is not the daemon's.
 #
 # quick-kernels: 6.12
+# full-only: yes
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 900
 . "$(dirname "$0")/../lib/guest.sh"

@@ -3,7 +3,7 @@
 # an overflowing snapshot says so and harms nobody.
 #
 # guest: plain 2048M
-# quick-kernels: 6.12
+# quick-kernels: 6.1
 # timeout: 600
 # full-timeout: 3000
 . "$(dirname "$0")/../lib/guest.sh"

@@ -2,7 +2,7 @@
 # A plain dm-linear volume is protected exactly, also after it was renamed, came
 # back under another number, or was changed while nobody looked.
 #
-# quick-kernels: 6.12
+# quick-kernels: 6.1
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 300
 . "$(dirname "$0")/../lib/guest.sh"
