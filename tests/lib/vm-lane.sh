@@ -50,7 +50,8 @@ vm_boot() {
 		vm_here "$folder" "$@"
 		return
 	fi
-	scripts/vm --kernel "$kernel" "${vm_arguments[@]}" --timeout $limit --share "$folder" \
+	# A signal to this process is one to the guest.
+	exec scripts/vm --kernel "$kernel" "${vm_arguments[@]}" --timeout $limit --share "$folder" \
 		--ignore-dmesg --log "$folder/kernel.log" --env CLAWBACK_FULL --env CLAWBACK_BUILD \
 		--env CLAWBACK_KERNEL --env CLAWBACK_SEED --env CLAWBACK_DISKS="$vm_nodes" \
 		-- tests/lib/guest-tests.sh "$folder" "$@"
