@@ -41,18 +41,22 @@ void point_key(const struct uuid *volume, uint64_t number,
 	snprintf(key, STORE_KEY_MAX, "%s/points/%010" PRIu64, id, number);
 }
 
-bool point_key_number(const char *key, uint64_t *number)
+bool key_number(const char *key, const char *folder, uint64_t *number)
 {
-	static const char folder[] = "/points/";
 	const char *text = strchr(key, '/');
 
-	if (!text || strncmp(text, folder, sizeof(folder) - 1))
+	if (!text || strncmp(text, folder, strlen(folder)))
 		return false;
-	text += sizeof(folder) - 1;
+	text += strlen(folder);
 	if (strlen(text) != 10 || strspn(text, "0123456789") != 10)
 		return false;
 	*number = strtoull(text, NULL, 10);
 	return *number > 0;
+}
+
+bool point_key_number(const char *key, uint64_t *number)
+{
+	return key_number(key, "/points/", number);
 }
 
 /* The run id keeps a retry of the same number apart from what a dead run left. */

@@ -59,6 +59,8 @@ char *point_manifest_text(const struct point *point);
 int point_manifest_parse(const char *text, size_t length, struct point *point,
 			 struct error *err);
 
+/* The ten digits, not zero, that follow VOLUME and `folder` and end the key. */
+bool key_number(const char *key, const char *folder, uint64_t *number);
 /* Whether `key`, of a listing of one volume, is that of a point: nothing else in
  * "points/" and nothing in a folder of it is. */
 bool point_key_number(const char *key, uint64_t *number);

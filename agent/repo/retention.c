@@ -73,16 +73,7 @@ void retention_key(const struct uuid *volume, uint64_t sequence,
 
 bool retention_key_sequence(const char *key, uint64_t *sequence)
 {
-	static const char folder[] = "/retention/";
-	const char *text = strchr(key, '/');
-
-	if (!text || strncmp(text, folder, sizeof(folder) - 1))
-		return false;
-	text += sizeof(folder) - 1;
-	if (strlen(text) != 10 || strspn(text, "0123456789") != 10)
-		return false;
-	*sequence = strtoull(text, NULL, 10);
-	return *sequence > 0;
+	return key_number(key, "/retention/", sequence);
 }
 
 void retention_map_key(const struct uuid *volume, const struct retention_map *map,

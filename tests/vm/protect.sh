@@ -3,7 +3,6 @@
 # coming; killed in the middle, it leaves no volume suspended and goes on; stopped, it
 # leaves no snapshot. What a run locks of its memory is not the daemon's.
 #
-# quick-kernels: 6.12
 # full-only: yes
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 900

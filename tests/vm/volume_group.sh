@@ -3,7 +3,6 @@
 # when the agent dies or hangs while they are suspended.
 #
 # quick-kernels: 6.1
-# full-only: yes
 # guest: plain 2048M
 # timeout: 400
 # full-timeout: 1800
