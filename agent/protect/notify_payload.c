@@ -66,7 +66,7 @@ static void what_happened(const struct notify_message *message, char *text, size
 /* "HOST: volume v: runs fail: ERROR (and 3 more)" */
 static void summary(const struct notify_message *message, char text[static TEXT_ROOM])
 {
-	char what[256], more[96] = "", lost[96] = "";
+	char what[256], more[48] = "", lost[48] = "";
 
 	what_happened(message, what, sizeof(what));
 	if (message->held)
