@@ -79,12 +79,22 @@ static void backup_report(void *context, const char *volume, uint64_t done,
 	progress_report(&backup->progress, done, total);
 }
 
+static json_t *timings_json(const struct laps *laps)
+{
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < laps->count; i++)
+		json_object_set_new(object, laps->items[i].name,
+				    json_real((double)laps->items[i].ns / 1e6));
+	return object;
+}
+
 static int result_json(const struct config_volume *volume,
 		       const struct backup_result *result, struct error *err)
 {
 	const struct backup_times *times = &result->times;
 
-	return cli_print_json(json_pack("{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+	return cli_print_json(json_pack("{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",
 		"message_type", "summary", "volume", volume->name,
 		"point", cli_point_json(&result->point), "rescan", (int)result->rescan,
 		"unchanged_bytes", (json_int_t)result->unchanged_bytes,
@@ -94,6 +104,7 @@ static int result_json(const struct config_volume *volume,
 		"read_ns", (json_int_t)times->read_ns,
 		"commit_ns", (json_int_t)times->commit_ns,
 		"total_ns", (json_int_t)times->total_ns,
+		"timings", timings_json(&result->laps),
 		"requests", (json_int_t)result->requests), true, err);
 }
 

@@ -26,6 +26,7 @@ struct run {
 	size_t reading;			/* the volume being read, */
 	int reading_fd;			/* its snapshot; -1 when closed */
 	struct backup_times times;
+	struct laps laps;
 };
 
 /* ---- before ------------------------------------------------------------ */
@@ -94,15 +95,18 @@ static int run_prepare(struct run *run, struct error *err)
 {
 	int ret = FAULT_ERR("run.tracker", err) ?: tracker_open(true, &run->tracker, err);
 
+	laps_end(&run->laps, "tracker");
 	for (size_t i = 0; !ret && i < run->count; i++) {
 		struct run_volume *volume = &run->volumes[i];
 		struct boundary_volume *frozen = &run->frozen[i];
 
 		ret = volume_prepare(run->host->config, run->tracker, volume, err);
+		laps_end(&run->laps, "prepare");
 		if (!ret && uuid_new(&volume->point.run))
 			ret = error_set(err, -EIO, "no random numbers");
 		if (!ret)
 			ret = run_pending(run, volume, err);
+		laps_end(&run->laps, "kept_marks");
 		if (ret)
 			break;
 		frozen->name = volume->config->name;
@@ -141,6 +145,7 @@ static int run_boundary(struct run *run, struct error *err)
 {
 	struct boundary_options options = {
 		.save = run_save_marks, .switched = run_switched, .context = run,
+		.laps = &run->laps,
 	};
 	int ret = FAULT_ERR("run.boundary", err) ?:
 		  boundary_open(run->tracker, run->frozen, run->count, &options,
@@ -152,6 +157,7 @@ static int run_boundary(struct run *run, struct error *err)
 	for (size_t i = 0; !ret && i < run->count; i++)
 		ret = volume_decide(run->host, run->tracker, &run->frozen[i],
 				    run->options->type, &run->volumes[i], err);
+	laps_end(&run->laps, "decide");
 	return ret;
 }
 
@@ -213,13 +219,14 @@ static int image_digest(const char *path, struct point *point, struct error *err
 	return 0;
 }
 
-/* From the reader, once a volume's last block is in memory. */
+/* From the reader, once a volume's last block is in memory; who called waits for it. */
 static int run_read_done(void *context, struct error *err)
 {
 	struct run *run = context;
 	size_t i = run->reading;
-	int ret = 0;
+	int ret;
 
+	laps_end(&run->laps, "read");
 	ret = FAULT_ERR("run.read-done", err);
 	if (!ret && run->options->image_digest)
 		ret = image_digest(run->frozen[i].read_path, &run->volumes[i].point, err);
@@ -230,6 +237,7 @@ static int run_read_done(void *context, struct error *err)
 	/* It costs every write; it goes as soon as it can. */
 	if (!ret && i + 1 == run->count)
 		ret = run_drop_snapshot(run, err);
+	laps_end(&run->laps, "snapshot_drop");
 	return ret;
 }
 
@@ -277,6 +285,7 @@ static int run_read(struct run *run, size_t i, struct error *err)
 	run->reading = i;
 	run->reading_fd = fd;
 	ret = FAULT_ERR("run.read", err) ?: pipeline_run(&job, &volume->output, err);
+	laps_end(&run->laps, "store");
 	cleanup_close(&run->reading_fd);
 	volume->has_output = !ret;
 	return ret;
@@ -312,12 +321,14 @@ static void run_result(const struct run *run, size_t i, struct backup_result *re
 	result->spot_mismatches = volume->spot_mismatches;
 	strcpy(result->reason, volume->point.reason);
 	result->times = run->times;
+	result->laps = run->laps;
 }
 
 static int run_commit(struct run *run, struct backup_result *results, struct error *err)
 {
 	for (size_t i = 0; i < run->count; i++) {
-		int ret = volume_commit(run->host, &run->frozen[i], &run->volumes[i], err);
+		int ret = volume_commit(run->host, &run->frozen[i], &run->volumes[i],
+					&run->laps, err);
 
 		if (ret && i) {
 			err->exit = EXIT_PARTIAL;
@@ -355,10 +366,12 @@ static int run_steps(struct run *run, struct error *err)
 	uint64_t start = elapsed_ns(), now;
 	int ret = run_lock(run, err);
 
+	laps_end(&run->laps, "lock");
 	if (!ret)
 		ret = run_prepare(run, err);
 	if (!ret)
 		ret = run_hook_begin(run->host->config, run->volumes, run->count, &run->hook, err);
+	laps_end(&run->laps, "hook");
 	run->times.prepare_ns = (now = elapsed_ns()) - start;
 	if (!ret)
 		ret = run_boundary(run, err);
@@ -410,7 +423,11 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
 		run->volumes[i].config = volumes[i];
 		run->volumes[i].lock_fd = -1;
 	}
+	laps_start(&run->laps);
+	laps_add(&run->laps, "open", host->open_ns);
+	host->open_ns = 0;
 	ret = boundary_recover(host->config->agent.state, &removed, err);
+	laps_end(&run->laps, "recover");
 	if (removed)
 		log_note("removed %u devices that a dead run left behind", removed);
 	if (!ret)
@@ -423,6 +440,7 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
 		}
 	}
 	run_hook_end(&run->hook, run->volumes, run->count);
+	laps_end(&run->laps, "hook");
 	now = elapsed_ns();
 	if (!ret)
 		ret = run_commit(run, results, err);

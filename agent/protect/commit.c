@@ -82,7 +82,7 @@ static void state_take_point(const struct boundary_volume *frozen,
 }
 
 int volume_commit(struct host *host, const struct boundary_volume *frozen,
-		  struct run_volume *volume, struct error *err)
+		  struct run_volume *volume, struct laps *laps, struct error *err)
 {
 	const char *folder = host->config->agent.state;
 	struct pipeline_result *output = &volume->output;
@@ -91,6 +91,7 @@ int volume_commit(struct host *host, const struct boundary_volume *frozen,
 
 	point_take_output(volume);
 	volume_fingerprints_seal(volume);
+	laps_end(laps, "fingerprints");
 	if (volume->point.depth > POINT_DEPTH_MAX)
 		ret = map_checkpoint(host, volume, err);
 	if (!ret && volume->point.number == 1) {
@@ -102,16 +103,21 @@ int volume_commit(struct host *host, const struct boundary_volume *frozen,
 		      point_commit(host->repo, &volume->point, &output->map,
 				   output->inline_frames, output->inline_length,
 				   &volume->keys, host->signer, err);
+	laps_end(laps, "commit");
 	if (ret)
 		return ret;
 	state_take_point(frozen, volume);
 	/* The point stands. If this fails, the next run finds it and goes on. */
 	ret = FAULT_ERR("commit.state", err) ?: volume_state_save(folder, &volume->state, err);
+	laps_end(laps, "save_state");
 	if (ret)
 		return ret;
 	volume_fingerprints_advance(volume);
-	return FAULT_ERR("commit.pending", err) ?:
-	       pending_remove(folder, volume->config->name, err);
+	laps_end(laps, "fingerprints");
+	ret = FAULT_ERR("commit.pending", err) ?:
+	      pending_remove(folder, volume->config->name, err);
+	laps_end(laps, "drop_marks");
+	return ret;
 }
 
 /*

@@ -197,6 +197,7 @@ int host_open(const struct config *config, unsigned use, struct host *host,
 	      struct error *err)
 {
 	char pin[CRYPTO_FINGERPRINT_TEXT];
+	uint64_t start = elapsed_ns();
 	int ret = host_open_store(config, false, host, err);
 
 	if (!ret && use == HOST_WRITER)
@@ -214,6 +215,7 @@ int host_open(const struct config *config, unsigned use, struct host *host,
 	}
 	if (!ret)
 		ret = keys_load(host, use & HOST_WRITER, err);
+	host->open_ns = elapsed_ns() - start;
 	if (ret)
 		host_close(host);
 	return ret;

@@ -13,6 +13,7 @@
 #define CLAWBACK_PROTECT_PROTECT_H
 
 #include "agent/base/error.h"
+#include "agent/base/laps.h"
 #include "agent/config/config.h"
 #include "agent/crypto/crypto.h"
 #include "agent/repo/repo.h"
@@ -32,6 +33,7 @@ struct host {
 	struct signing_private *signer;	/* NULL when this host has none */
 	bool has_map_key;
 	uint8_t map_key[CRYPTO_KEY_SIZE];
+	uint64_t open_ns;		/* what host_open took, until a run counted it */
 };
 
 /* The store only; `create` makes a folder for file://. */
@@ -126,6 +128,7 @@ struct backup_result {
 	uint64_t spot_mismatches; /* unmarked blocks that had changed: see below */
 	char reason[256];	/* why a full or a rescan, or "" */
 	struct backup_times times;
+	struct laps laps;	/* of the whole run, "open" before it: docs/benchmark.md */
 	uint64_t requests;	/* to the store, by the whole run */
 };
 

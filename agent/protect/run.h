@@ -141,7 +141,7 @@ int volume_spot_check(const struct config *config, const struct boundary_volume 
 
 /* Commits one volume's point, then saves its state and drops its marks. */
 int volume_commit(struct host *host, const struct boundary_volume *frozen,
-		  struct run_volume *volume, struct error *err);
+		  struct run_volume *volume, struct laps *laps, struct error *err);
 
 /*
  * Takes over points that the state knows nothing of: that of the run that died, and

@@ -305,6 +305,7 @@ static int boundary_each_tracked(struct boundary *boundary,
 static int boundary_finish(struct boundary *boundary,
 			   const struct boundary_options *options, struct error *err)
 {
+	struct laps *laps = options ? options->laps : NULL;
 	int ret = boundary_each_tracked(boundary, boundary_ledger_base, err);
 
 	if (options && options->switched)
@@ -312,6 +313,7 @@ static int boundary_finish(struct boundary *boundary,
 	if (!ret)
 		ret = boundary_each_tracked(boundary, boundary_collect, err);
 	boundary_stage("collected");
+	laps_end(laps, "collect");
 	for (size_t i = 0; i < boundary->count && !ret; i++) {
 		struct snapshot *snapshot = &boundary->snapshots[i];
 
@@ -319,8 +321,10 @@ static int boundary_finish(struct boundary *boundary,
 		snapshot->cookie = 0;
 		ret = snapshot->ops->switched(snapshot, err);
 	}
+	laps_end(laps, "snapshot_open");
 	for (size_t i = 0; i < boundary->count && !ret; i++)
 		ret = boundary_save(&boundary->snapshots[i], options, err);
+	laps_end(laps, "save_marks");
 	return ret;
 }
 
@@ -330,16 +334,20 @@ static int boundary_run(struct boundary *boundary,
 			const struct boundary_options *options, struct error *err)
 {
 	bool late = boundary_test_hooks && boundary_test_hooks->late_rotate;
+	struct laps *laps = options ? options->laps : NULL;
 	int ret = 0;
 
 	for (size_t i = 0; i < boundary->count && !ret; i++)
 		ret = boundary->snapshots[i].ops->prepare(&boundary->snapshots[i], err);
 	if (!ret)
 		ret = boundary_hold(boundary, err);
+	laps_end(laps, "snapshot_make");
 	if (!ret && !late)
 		ret = boundary_rotate(boundary, err);
+	laps_end(laps, "rotate");
 	if (!ret)
 		ret = boundary_switch(boundary, err);
+	laps_end(laps, "switch");
 	if (!ret && late)
 		ret = boundary_rotate(boundary, err);
 	if (!ret)

@@ -12,6 +12,7 @@
 #define CLAWBACK_VOLUME_VOLUME_H
 
 #include "agent/base/error.h"
+#include "agent/base/laps.h"
 #include "agent/base/uuid.h"
 #include "blockmap/bitmap.h"
 #include "bpf/tracker.h"
@@ -152,6 +153,9 @@ struct boundary_options {
 	 * the switch failed. NULL is fine. */
 	void (*switched)(void *context);
 	void *context;
+	/* Where the time goes: snapshot_make, rotate, switch, collect, snapshot_open,
+	 * save_marks. NULL is fine. */
+	struct laps *laps;
 };
 
 struct boundary;
