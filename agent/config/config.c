@@ -7,6 +7,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
+#include "agent/base/priority.h"
 
 #include <errno.h>
 #include <ini_configobj.h>
@@ -164,6 +165,9 @@ static void config_defaults(struct config *config)
 	strcpy(config->agent.state, CONFIG_STATE);
 	config->agent.compression = 1;
 	config->agent.stop_timeout_ns = 60 * 1000000000ull;
+	config->agent.limits.nice = 5;
+	config->agent.limits.io_class = IO_CLASS_BEST_EFFORT;
+	config->agent.limits.io_priority = 7;
 	schedule_unset(&config->agent.schedule);
 	notify_unset(&config->notify);
 }

@@ -87,6 +87,13 @@ struct config_volume {
 	struct policy keep;			/* empty: the repository's */
 };
 
+/* How far a run holds back, for the sake of what else the machine does. */
+struct config_limits {
+	uint32_t nice;				/* 0 to 19, default 5 */
+	int io_class;				/* enum io_class; default best-effort */
+	uint32_t io_priority;			/* of best-effort, 0 to 7, default 7 */
+};
+
 struct config {
 	struct {
 		char url[PATH_MAX];		/* "" when not configured */
@@ -109,6 +116,7 @@ struct config {
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
 		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
+		struct config_limits limits;
 		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;
 	struct config_notify notify;

@@ -4,6 +4,8 @@
  */
 #include "agent/config/config_keys.h"
 
+#include "agent/base/priority.h"
+
 #include <errno.h>
 #include <fnmatch.h>
 #include <stdlib.h>
@@ -49,6 +51,8 @@ static const struct key agent_keys[] = {
 	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
 	{ "metrics", KEY_PATH, FIELD(struct config, agent.metrics), 0, 0 },
+	{ "nice", KEY_U32, FIELD(struct config, agent.limits.nice), 0, 19 },
+	{ "io_priority", KEY_U32, FIELD(struct config, agent.limits.io_priority), 0, 7 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
@@ -230,6 +234,19 @@ static int assign_provider(enum snapshot_provider *provider, const char *value,
 	return 0;
 }
 
+static int assign_io_class(int *class, const char *value, struct error *err)
+{
+	if (!strcmp(value, "best-effort"))
+		*class = IO_CLASS_BEST_EFFORT;
+	else if (!strcmp(value, "idle"))
+		*class = IO_CLASS_IDLE;
+	else if (!strcmp(value, "none"))
+		*class = IO_CLASS_NONE;
+	else
+		return config_bad_value(err, "io_class", value, "give best-effort, idle or none");
+	return 0;
+}
+
 /* A policy is one value: what a volume's section says replaces all of the other. */
 static int assign_keep(struct policy *policy, const char *value, struct error *err)
 {
@@ -347,6 +364,8 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 {
 	int ret = schedule_assign(&config->agent.schedule, key, value, err);
 
+	if (!strcmp(key, "io_class"))
+		return assign_io_class(&config->agent.limits.io_class, value, err);
 	/* The collector passes over all others without a word. */
 	if (!strcmp(key, "metrics") && fnmatch("/*.prom", value, 0))
 		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");

@@ -5,6 +5,7 @@
 #include "agent/base/fault.h"
 #include "agent/base/interrupt.h"
 #include "agent/base/log.h"
+#include "agent/base/priority.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +28,7 @@ struct run {
 	int reading_fd;			/* its snapshot; -1 when closed */
 	struct backup_times times;
 	struct laps laps;
+	struct priority before;		/* what is read and stored stands back behind */
 };
 
 /* ---- before ------------------------------------------------------------ */
@@ -235,8 +237,10 @@ static int run_read_done(void *context, struct error *err)
 	/* Open, the snapshot could not be removed. */
 	close(STEAL_FD(run->reading_fd));
 	/* It costs every write; it goes as soon as it can. */
-	if (!ret && i + 1 == run->count)
+	if (!ret && i + 1 == run->count) {
+		priority_restore(&run->before);
 		ret = run_drop_snapshot(run, err);
+	}
 	laps_end(&run->laps, "snapshot_drop");
 	return ret;
 }
@@ -277,6 +281,11 @@ static int run_read(struct run *run, size_t i, struct error *err)
 		},
 		.progress = { run->options->report ? run_report : NULL, run_read_done, run },
 	};
+	const struct priority priority = {
+		.nice = (int)config->agent.limits.nice,
+		.io_class = (enum io_class)config->agent.limits.io_class,
+		.io_level = (int)config->agent.limits.io_priority,
+	};
 	int ret;
 
 	if (fd < 0)
@@ -284,7 +293,10 @@ static int run_read(struct run *run, size_t i, struct error *err)
 	point_segment_prefix(&volume->point, prefix);
 	run->reading = i;
 	run->reading_fd = fd;
+	/* Not while volumes are switched: then all who write wait for this run. */
+	priority_lower(&priority, &run->before);
 	ret = FAULT_ERR("run.read", err) ?: pipeline_run(&job, &volume->output, err);
+	priority_restore(&run->before);
 	laps_end(&run->laps, "store");
 	cleanup_close(&run->reading_fd);
 	volume->has_output = !ret;

@@ -84,6 +84,7 @@ static inline void check_config(const struct config *config)
 	check_config_schedule(&config->agent.schedule);
 	check_config_notify(&config->notify);
 	FUZZ_CHECK(config->agent.stop_timeout_ns <= UINT64_C(86400000000000));
+	FUZZ_CHECK(config->agent.limits.nice <= 19 && config->agent.limits.io_priority <= 7);
 	for (size_t i = 0; i < config->group_count; i++) {
 		FUZZ_CHECK_TEXT(config->groups[i].name);
 		FUZZ_CHECK(config_group(config, config->groups[i].name) == &config->groups[i]);

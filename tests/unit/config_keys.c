@@ -38,6 +38,8 @@ static const struct row {
 	{ "agent", "read_rate", BYTES, IN_CONFIG(agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "agent", "bitmap_limit", BYTES, IN_CONFIG(agent.bitmap_limit_bytes),
 	  4096, 1ll << 34 },
+	{ "agent", "nice", U32, IN_CONFIG(agent.limits.nice), 0, 19 },
+	{ "agent", "io_priority", U32, IN_CONFIG(agent.limits.io_priority), 0, 7 },
 	{ "volume v", "device", PATH, IN_VOLUME(device), 0, 0 },
 	{ "volume v", "group", TEXT, IN_VOLUME(group), 0, 0 },
 	{ "volume v", "cow_size", BYTES, IN_VOLUME(cow.bytes), 1 << 20, 1ll << 44 },
@@ -71,6 +73,9 @@ static void model_start(struct config *model, struct config_volume *volume,
 	strcpy(model->agent.state, "/var/lib/clawback");
 	model->agent.compression = 1;
 	model->agent.stop_timeout_ns = 60000000000u;
+	model->agent.limits.nice = 5;
+	model->agent.limits.io_class = 2;
+	model->agent.limits.io_priority = 7;
 	model->agent.schedule.idle_point_ns = 86400000000000u;
 	model->notify.on = NOTIFY_ON_FAILURE | NOTIFY_ON_WARNING | NOTIFY_ON_RECOVERY;
 	model->notify.interval_ns = 900000000000u;

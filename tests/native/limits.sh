@@ -1,0 +1,47 @@
+#!/bin/bash
+# A run keeps to its limits: it stands back for CPU and disks while it reads and stores,
+# and only then.
+#
+# timeout: 120
+own_mounts=1
+. "$(dirname "$0")/../lib/guest.sh"
+. tests/lib/clawback.sh
+
+[ "$(id -u)" = 0 ] || skip "not root"
+make_disk disk 64M
+clawback_begin "$work/repository" open
+clawback_volume v "$disk"
+fill "$disk" 24
+
+# What the threads of a run have: how many, of which nice value and I/O priority.
+threads() {
+	local thread
+	for thread in "/proc/$clawback_pid/task"/*; do
+		echo "$(awk '{ print $19 }' "$thread/stat") $(ionice -p "${thread##*/}")"
+	done | sort | uniq -c | sed 's/^ *//'
+}
+reads() { [ "$(ls "/proc/$clawback_pid/task" 2>/dev/null | wc -l)" -gt 1 ]; }
+
+# slow_run [OPTION]...: while it reads, what its threads have.
+slow_run() {
+	clawback_start backup v --type full -o agent.read_rate=12M "$@"
+	wait_for 20 reads
+	sleep 0.3
+	threads >"$work/threads"
+	clawback_wait || fail "the run failed: $(cat "$work/background.err")"
+	cat "$work/threads"
+}
+
+echo "== by default"
+slow_run
+[[ $(cat "$work/threads") =~ ^[0-9]+\ 5\ best-effort:\ prio\ 7$ ]] || fail "not all stand back"
+echo "== as configured"
+slow_run -o agent.nice=11 -o agent.io_class=idle
+[[ $(cat "$work/threads") =~ ^[0-9]+\ 11\ idle$ ]] || fail "not all stand back"
+echo "== not at all"
+slow_run -o agent.nice=0 -o agent.io_class=none
+[[ $(cat "$work/threads") =~ ^[0-9]+\ 0\  ]] || fail "somebody stands back"
+[[ $(cat "$work/threads") != *"prio 7"* ]] || fail "somebody stands back"
+assert_refused 2 "give best-effort, idle or none" clawback backup v -o agent.io_class=realtime
+assert_refused 2 "must be from 0 to 19" clawback backup v -o agent.nice=-1
+clawback_end
