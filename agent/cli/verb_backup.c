@@ -94,10 +94,11 @@ static int result_json(const struct config_volume *volume,
 {
 	const struct backup_times *times = &result->times;
 
-	return cli_print_json(json_pack("{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",
+	return cli_print_json(json_pack("{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",
 		"message_type", "summary", "volume", volume->name,
 		"point", cli_point_json(&result->point), "rescan", (int)result->rescan,
 		"unchanged_bytes", (json_int_t)result->unchanged_bytes,
+		"yields", (json_int_t)result->yields,
 		"spot_mismatches", (json_int_t)result->spot_mismatches,
 		"prepare_ns", (json_int_t)times->prepare_ns,
 		"boundary_ns", (json_int_t)times->boundary_ns,
@@ -120,6 +121,9 @@ static void result_print(const struct config_volume *volume,
 	if (result->unchanged_bytes)
 		printf("  unchanged %s: as in the last point, left out\n",
 		       text_bytes(result->unchanged_bytes));
+	if (result->yields)
+		printf("  gave way %" PRIu64 " times: the volume's own I/O was above latency_target\n",
+		       result->yields);
 	printf("  %s %s, read %s, stored %s, in %s (boundary %s, reading %s, commit %s)\n",
 	       result->kind == POINT_FULL || result->rescan ? "volume" : "marked", text_bytes(point->marked_bytes),
 	       text_bytes(point->read_bytes), text_bytes(point->stored_bytes),

@@ -92,6 +92,7 @@ struct config_limits {
 	uint32_t nice;				/* 0 to 19, default 5 */
 	int io_class;				/* enum io_class; default best-effort */
 	uint32_t io_priority;			/* of best-effort, 0 to 7, default 7 */
+	uint64_t latency_target_ns;		/* of the volume's own I/O; 0, the default: any */
 };
 
 struct config {
@@ -148,7 +149,7 @@ bool config_webhook_good(const char *url);
 int config_parse_bytes(const char *text, uint64_t *bytes);
 
 /*
- * "90", "90s", "1min 30s", "36h", "1d", "2w": a sum of numbers and units, seconds by
+ * "90", "90s", "5ms", "1min 30s", "36h", "1d", "2w": a sum of numbers and units, seconds by
  * default, as in systemd.time(7), which knows more of them; -EINVAL, -ERANGE.
  */
 int config_parse_duration(const char *text, uint64_t *ns);

@@ -19,17 +19,19 @@
 
 /* ---- durations ------------------------------------------------------------ */
 
-static const struct { const char *name; uint64_t seconds; } units[] = {
-	{ "", 1 }, { "s", 1 }, { "sec", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 },
-	{ "hour", 3600 }, { "hours", 3600 }, { "d", 86400 }, { "day", 86400 },
-	{ "days", 86400 }, { "w", 604800 }, { "week", 604800 }, { "weeks", 604800 },
+static const struct { const char *name; uint64_t ns; } units[] = {
+	{ "", SECOND_NS }, { "ms", SECOND_NS / 1000 }, { "s", SECOND_NS }, { "sec", SECOND_NS },
+	{ "m", 60 * SECOND_NS }, { "min", 60 * SECOND_NS }, { "h", 3600 * SECOND_NS },
+	{ "hour", 3600 * SECOND_NS }, { "hours", 3600 * SECOND_NS }, { "d", DAY_NS },
+	{ "day", DAY_NS }, { "days", DAY_NS }, { "w", 7 * DAY_NS }, { "week", 7 * DAY_NS },
+	{ "weeks", 7 * DAY_NS },
 };
 
-static int unit_seconds(const char *name, size_t length, uint64_t *seconds)
+static int unit_ns(const char *name, size_t length, uint64_t *ns)
 {
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
 		if (strlen(units[i].name) == length && !memcmp(units[i].name, name, length)) {
-			*seconds = units[i].seconds;
+			*ns = units[i].ns;
 			return 0;
 		}
 	return -EINVAL;
@@ -41,7 +43,7 @@ int config_parse_duration(const char *text, uint64_t *ns)
 
 	do {
 		unsigned long long number;
-		uint64_t seconds, part;
+		uint64_t unit, part;
 		size_t length;
 		char *end;
 
@@ -53,9 +55,9 @@ int config_parse_duration(const char *text, uint64_t *ns)
 			return -ERANGE;
 		end += strspn(end, " ");
 		length = strspn(end, "abcdefghijklmnopqrstuvwxyz");
-		if (unit_seconds(end, length, &seconds))
+		if (unit_ns(end, length, &unit))
 			return -EINVAL;
-		if (__builtin_mul_overflow(number, seconds * SECOND_NS, &part) ||
+		if (__builtin_mul_overflow(number, unit, &part) ||
 		    __builtin_add_overflow(sum, part, &sum))
 			return -ERANGE;
 		text = end + length + strspn(end + length, " ");

@@ -62,6 +62,23 @@ struct pipeline_options {
 	uint64_t read_bytes_per_second;	/* 0: unlimited */
 };
 
+/* What was counted for the protected volume since it exists: see pipeline/yield.h. */
+struct pipeline_io {
+	uint64_t ended;			/* reads and writes of others */
+	uint64_t ticks_ns;		/* what they took, all together */
+	uint64_t in_flight;
+};
+
+/*
+ * Whom the reader gives way to. `look` comes from the reader's thread, some ten times
+ * a second; negative: nothing can be told, and nobody is given way to any more.
+ */
+struct pipeline_watch {
+	uint64_t target_ns;		/* 0: nobody is watched */
+	int (*look)(void *context, struct pipeline_io *io);
+	void *context;
+};
+
 struct pipeline_job {
 	int fd;				/* opened for reading, O_DIRECT if it can */
 	uint64_t volume_bytes;		/* blocks beyond it read as zero */
@@ -77,6 +94,7 @@ struct pipeline_job {
 	bool compare;			/* leave out blocks that are as the table says */
 	struct pipeline_options options;
 	struct pipeline_progress progress;
+	struct pipeline_watch watch;
 };
 
 struct pipeline_segment {
@@ -97,6 +115,7 @@ struct pipeline_result {
 	uint64_t unchanged_bytes;	/* left out; the map does not name them */
 	uint64_t stored_bytes;
 	uint64_t peak_buffer_bytes;
+	uint64_t yields;		/* how often the watched were too slow */
 };
 
 /*

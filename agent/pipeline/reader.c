@@ -28,27 +28,54 @@ static void sleep_ns(uint64_t ns)
 	nanosleep(&span, NULL);
 }
 
+uint32_t reader_depth(const struct reader *reader)
+{
+	return reader->job->watch.target_ns ? yield_depth(&reader->yield) : reader->depth;
+}
+
+/* How those fare who use the disk, too. */
+static void reader_look(struct reader *reader, uint64_t now)
+{
+	const struct pipeline_watch *watch = &reader->job->watch;
+	struct pipeline_io io;
+
+	if (now < reader->look_ns)
+		return;
+	reader->look_ns = now + YIELD_EVERY_NS;
+	if (!watch->look(watch->context, &io)) {
+		yield_sample(&reader->yield, now, &io);
+		return;
+	}
+	reader->look_ns = UINT64_MAX;
+	reader->yield.allowed = reader->depth;
+}
+
 /*
- * Whether the rate allows to read on, now or after waiting. What was not used while
- * the rest of the pipeline held us back may be caught up for a tenth of a second
+ * Whether rate and others allow to read on, now or after waiting. What was not used
+ * while the rest of the pipeline held us back may be caught up for a tenth of a second
  * only.
  */
 static bool reader_pace(struct reader *reader, bool wait)
 {
-	uint64_t now;
+	bool rate = reader->job->options.read_bytes_per_second;
+	bool watched = reader->job->watch.target_ns;
+	uint64_t now, then;
 
-	if (!reader->job->options.read_bytes_per_second)
+	if (!rate && !watched)
 		return true;
 	now = clock_ns();
-	if (reader->pace_ns + PACE_BURST_NS < now)
+	if (watched)
+		reader_look(reader, now);
+	if (rate && reader->pace_ns + PACE_BURST_NS < now)
 		reader->pace_ns = now - PACE_BURST_NS;
-	while (wait && now < reader->pace_ns && !queue_failed(reader->queue)) {
-		uint64_t left = reader->pace_ns - now;
+	then = reader->pace_ns > reader->pause_ns ? reader->pace_ns : reader->pause_ns;
+	while (wait && now < then && !queue_failed(reader->queue)) {
+		uint64_t left = then - now;
 
 		sleep_ns(left < PACE_SLICE_NS ? left : PACE_SLICE_NS);
 		now = clock_ns();
 	}
-	return now >= reader->pace_ns;
+	return now >= then;
 }
 
 bool reader_next(struct reader *reader, bool wait, struct slot **slot)
@@ -67,6 +94,8 @@ bool reader_next(struct reader *reader, bool wait, struct slot **slot)
 	if (rate)
 		reader->pace_ns += (uint64_t)((double)(*slot)->plan.blocks *
 					      BLOCK_BYTES * 1e9 / (double)rate);
+	if (reader->job->watch.target_ns && yield_pause_ns(&reader->yield))
+		reader->pause_ns = clock_ns() + yield_pause_ns(&reader->yield);
 	return true;
 }
 
@@ -192,6 +221,7 @@ void *reader_run(void *context)
 	int ret;
 
 	plan_init(&reader->plan, reader->job->extents);
+	yield_init(&reader->yield, reader->job->watch.target_ns, reader->depth);
 	ret = ring_read(reader, &why, &err);
 	if (ret == -ENOSYS && why) {
 		static atomic_flag said = ATOMIC_FLAG_INIT;

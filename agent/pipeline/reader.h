@@ -8,6 +8,7 @@
 
 #include "agent/pipeline/plan.h"
 #include "agent/pipeline/queue.h"
+#include "agent/pipeline/yield.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,6 +24,9 @@ struct reader {
 	/* the reader's */
 	struct plan plan;
 	uint64_t pace_ns;		/* when the next frame may be read */
+	struct yield yield;		/* for whoever else uses the disk */
+	uint64_t look_ns;		/* when to look at them next; UINT64_MAX: never */
+	uint64_t pause_ns;		/* until when they are left alone */
 	uint64_t read_bytes;		/* asked of the device so far */
 };
 
@@ -48,6 +52,9 @@ struct read_request {
  * end, or the run failed; or, if !wait, none is free or the read rate forbids.
  */
 bool reader_next(struct reader *reader, bool wait, struct slot **slot);
+
+/* Reads that may be in flight now, at least 1. */
+uint32_t reader_depth(const struct reader *reader);
 
 /* Starts read number `index` of the slot's plan. */
 void read_request_start(struct reader *reader, struct slot *slot, uint32_t index,

@@ -118,7 +118,7 @@ static void ring_fill(struct ring *ring)
 
 	while ((request = request_take(&ring->again)))
 		ring_ask(ring, request);
-	while (ring->free) {
+	while (ring->free && ring->in_flight < reader_depth(reader)) {
 		if (!ring->slot) {
 			ring->next_read = 0;
 			if (!reader_next(reader, !ring->in_flight, &ring->slot))

@@ -223,6 +223,7 @@ static int run_threads(struct run *run, struct pipeline_result *result,
 		return err->code;
 	}
 	result->read_bytes = run->reader.read_bytes;
+	result->yields = run->reader.yield.yields;
 	result->peak_buffer_bytes =
 		(uint64_t)(run->queue.peak + run->job.options.workers) *
 		BUFFER_BYTES + run->writer.inline_peak;

@@ -253,6 +253,17 @@ static void run_report(void *context, uint64_t done, uint64_t total, uint64_t st
 			     run->volumes[run->reading].config->name, done, total, stored);
 }
 
+static int run_look_at_io(void *context, struct pipeline_io *io)
+{
+	struct device_io counted;
+	int ret = device_io(*(const uint32_t *)context, &counted);
+
+	if (!ret)
+		*io = (struct pipeline_io){ counted.ended, counted.ticks_ms * 1000000,
+					    counted.in_flight };
+	return ret;
+}
+
 static int run_read(struct run *run, size_t i, struct error *err)
 {
 	struct run_volume *volume = &run->volumes[i];
@@ -280,6 +291,13 @@ static int run_read(struct run *run, size_t i, struct error *err)
 			.read_bytes_per_second = config->agent.read_bytes_per_second,
 		},
 		.progress = { run->options->report ? run_report : NULL, run_read_done, run },
+		.watch = {
+			/* What nobody writes to, this run alone reads. */
+			.target_ns = run->frozen[i].used == PROVIDER_NONE ? 0 :
+				     config->agent.limits.latency_target_ns,
+			.look = run_look_at_io,
+			.context = &volume->device.device,
+		},
 	};
 	const struct priority priority = {
 		.nice = (int)config->agent.limits.nice,
@@ -330,6 +348,7 @@ static void run_result(const struct run *run, size_t i, struct backup_result *re
 	result->will_read_bytes = volume->point.marked_bytes;
 	result->rescan = volume->rescan;
 	result->unchanged_bytes = volume->output.unchanged_bytes;
+	result->yields = volume->output.yields;
 	result->spot_mismatches = volume->spot_mismatches;
 	strcpy(result->reason, volume->point.reason);
 	result->times = run->times;

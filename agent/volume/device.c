@@ -98,6 +98,25 @@ int device_sectors_read(const struct device_facts *device, uint64_t *sectors,
 			       error_text(ret)) : 0;
 }
 
+/* Documentation/block/stat.rst of the kernel's. */
+int device_io(uint32_t device, struct device_io *io)
+{
+	char text[512];
+	unsigned long long field[9];
+	int ret = sysfs_text(device, "stat", text, sizeof(text));
+
+	if (ret)
+		return ret == -ENOENT ? -ENODEV : ret;
+	if (sscanf(text, "%llu %llu %llu %llu %llu %llu %llu %llu %llu", &field[0], &field[1],
+		   &field[2], &field[3], &field[4], &field[5], &field[6], &field[7],
+		   &field[8]) != 9)
+		return -EBADMSG;
+	io->ended = field[0] + field[4];
+	io->ticks_ms = field[3] + field[7];
+	io->in_flight = field[8];
+	return 0;
+}
+
 /* The node of a dm device: /dev/mapper/NAME when that is it, else /dev/dm-N. */
 static int device_dm_path(uint32_t device, char *path, size_t room)
 {

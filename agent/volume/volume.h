@@ -67,6 +67,13 @@ int device_usage(uint32_t device, char *where, size_t room, struct error *err);
 int device_sectors_read(const struct device_facts *device, uint64_t *sectors,
 			struct error *err);
 
+/*
+ * Reads and writes of it that ended in this boot, and what they took in all, each from
+ * its arrival to its end; discards and flushes are left out. -ENODEV when it is gone.
+ */
+struct device_io { uint64_t ended, ticks_ms, in_flight; };
+int device_io(uint32_t device, struct device_io *io);
+
 /* 0 when the kernel offers what provider dm needs; else what is missing. */
 int volume_dm_check(struct error *err);
 

@@ -97,8 +97,26 @@ static void bad_values(void **state)
 	config_expect_bad(text, 2, "is too long");
 	config_expect_bad("[agent]\nstop_timeout = 2d\n", 2, "is too long");
 	config_expect_bad("[agent]\nstop_timeout = long\n", 2, "give a duration");
+	config_expect_bad("[agent]\nlatency_target = fast\n", 2, "give a duration");
+	config_expect_bad("[agent]\nlatency_target = 2h\n", 2, "is too long");
+	config_expect_bad("[agent]\nio_class = realtime\n", 2, "give best-effort, idle or none");
 	config_expect_bad("[group g]\ndevice = /dev/v\n", 2, "has no key");
 	config_expect_bad("[group a/b]\nrpo = 1s\n", 0, "no name for a group");
+}
+
+static void limits(void **state)
+{
+	static struct config config;
+
+	(void)state;
+	config_expect_good("[agent]\nlatency_target = 1s 5ms\nio_class = idle\n", &config);
+	assert_int_equal(config.agent.limits.latency_target_ns, SECOND + SECOND / 200);
+	assert_int_equal(config.agent.limits.io_class, 3);
+	config_fini(&config);
+	config_expect_good("[agent]\nlatency_target = 0\nio_class = none\n", &config);
+	assert_int_equal(config.agent.limits.latency_target_ns, 0);
+	assert_int_equal(config.agent.limits.io_class, 0);
+	config_fini(&config);
 }
 
 /* Wherever [agent] stands; a volume in a group has no say, the group has. */
@@ -149,6 +167,7 @@ int main(void)
 		cmocka_unit_test(durations),
 		cmocka_unit_test(values),
 		cmocka_unit_test(bad_values),
+		cmocka_unit_test(limits),
 		cmocka_unit_test(defaults),
 	};
 
