@@ -6,8 +6,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 static atomic_int interrupt_signal;
+static atomic_uint_least64_t interrupt_end_ns;
 
 /*
  * A second signal, of whichever kind, takes the default action as soon as this
@@ -38,17 +40,35 @@ void interrupt_install(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+void interrupt_deadline(uint64_t ns)
+{
+	atomic_store(&interrupt_end_ns, ns);
+}
+
+static bool deadline_passed(void)
+{
+	uint64_t end = atomic_load(&interrupt_end_ns);
+	struct timespec now;
+
+	if (!end)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec >= end;
+}
+
 bool interrupt_requested(void)
 {
-	return atomic_load(&interrupt_signal) != 0;
+	return atomic_load(&interrupt_signal) != 0 || deadline_passed();
 }
 
 int interrupt_check(struct error *err)
 {
 	int number = atomic_load(&interrupt_signal);
 
-	if (!number)
+	if (!number && !deadline_passed())
 		return 0;
+	if (!number)
+		return error_set_exit(err, EXIT_INTERRUPTED, -EINTR, "its time was over");
 	return error_set_exit(err, EXIT_INTERRUPTED, -EINTR,
 			      "interrupted by signal %d", number);
 }

@@ -7,6 +7,7 @@
 #define CLAWBACK_BASE_INTERRUPT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct error;
 
@@ -15,6 +16,12 @@ struct error;
  * ends the process. SIGHUP stays ignored under nohup; SIGPIPE becomes EPIPE.
  */
 void interrupt_install(void);
+
+/*
+ * From this moment of CLOCK_MONOTONIC on all is as after a signal, until another is
+ * set; 0: never. For what may not last longer, and goes the same way out. Any thread.
+ */
+void interrupt_deadline(uint64_t ns);
 
 /* Any thread. */
 bool interrupt_requested(void);

@@ -27,6 +27,7 @@ struct run {
 	size_t reading;			/* the volume being read, */
 	int reading_fd;			/* its snapshot; -1 when closed */
 	struct backup_times times;
+	uint64_t snapshot_end_ns;	/* when it has to be gone; 0: at no time */
 	struct laps laps;
 	struct priority before;		/* what is read and stored stands back behind */
 };
@@ -163,11 +164,27 @@ static int run_boundary(struct run *run, struct error *err)
 	return ret;
 }
 
+/*
+ * How long the snapshot may stand. What reads the whole volume is let go on: ended, it
+ * would have to begin anew, and there never would be a point.
+ */
+static void run_limit_snapshot(struct run *run, uint64_t since_ns)
+{
+	uint64_t limit = run->host->config->agent.limits.snapshot_max_ns;
+
+	for (size_t i = 0; i < run->count; i++)
+		if (run->volumes[i].full || run->volumes[i].rescan)
+			limit = 0;
+	run->snapshot_end_ns = limit ? since_ns + limit : 0;
+	interrupt_deadline(run->snapshot_end_ns);
+}
+
 static int run_drop_snapshot(struct run *run, struct error *err)
 {
 	struct boundary *boundary = STEAL(run->boundary);
 
 	(void)FAULT("run.drop-snapshot");
+	interrupt_deadline(0);
 	return boundary ? boundary_close(boundary, err) : 0;
 }
 
@@ -329,6 +346,13 @@ static int run_explain(struct run *run, struct error *err)
 {
 	struct error why = ERROR_INIT;
 
+	if (err->exit == EXIT_INTERRUPTED && run->snapshot_end_ns &&
+	    elapsed_ns() >= run->snapshot_end_ns) {
+		error_set(err, -ETIMEDOUT, "the snapshot of volume %s stood longer than "
+			  "snapshot_max, so the run was ended; what it had marked is kept",
+			  run->volumes[run->reading].config->name);
+		return error_hint(err, "find out what is slow, or raise snapshot_max");
+	}
 	if (!run->boundary || err->exit == EXIT_INTERRUPTED ||
 	    !boundary_check(run->boundary, &why))
 		return err->code;
@@ -406,6 +430,8 @@ static int run_steps(struct run *run, struct error *err)
 	run->times.prepare_ns = (now = elapsed_ns()) - start;
 	if (!ret)
 		ret = run_boundary(run, err);
+	if (!ret)
+		run_limit_snapshot(run, now);
 	run->times.boundary_ns = elapsed_ns() - now;
 	now = elapsed_ns();
 	for (size_t i = 0; !ret && i < run->count; i++) {

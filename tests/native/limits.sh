@@ -1,6 +1,6 @@
 #!/bin/bash
 # A run keeps to its limits: it stands back for CPU and disks while it reads and stores,
-# and only then.
+# and only then; a snapshot does not stand for longer than it may.
 #
 # timeout: 120
 own_mounts=1
@@ -42,6 +42,24 @@ echo "== not at all"
 slow_run -o agent.nice=0 -o agent.io_class=none
 [[ $(cat "$work/threads") =~ ^[0-9]+\ 0\  ]] || fail "somebody stands back"
 [[ $(cat "$work/threads") != *"prio 7"* ]] || fail "somebody stands back"
+
+echo "== a snapshot stands too long"
+clawback backup v >"$work/backup.out"
+dd if="$disk" bs=1M count=16 iflag=direct status=none | tr '\000-\377' '\001-\377\000' |
+	dd of="$disk" bs=1M iflag=fullblock oflag=direct conv=notrunc status=none
+assert_refused 1 "stood longer than snapshot_max" \
+	clawback backup v -o agent.read_rate=4M -o agent.snapshot_max=1s
+assert_equal true "$(clawback status --json | jq '.volumes[0].pending')" "marks that are kept"
+# One that reads all is let go on; and what was kept comes with the next.
+backup v -o agent.read_rate=32M -o agent.snapshot_max=1s --type full
+assert_kind full
+dd if=/dev/urandom of="$disk" bs=1M count=8 oflag=direct conv=notrunc status=none
+assert_refused 1 "stood longer than snapshot_max" \
+	clawback backup v -o agent.read_rate=4M -o agent.snapshot_max=1s
+backup v -o agent.snapshot_max=1min
+assert_kind incremental
+[ "$(summary point.read_bytes)" -ge $((8 << 20)) ] || fail "the kept marks did not come"
+assert_matches_volume v "$disk"
 assert_refused 2 "give best-effort, idle or none" clawback backup v -o agent.io_class=realtime
 assert_refused 2 "must be from 0 to 19" clawback backup v -o agent.nice=-1
 clawback_end

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /*
@@ -130,6 +131,43 @@ static void test_signals(void **state)
 	assert_int_equal(run(work_pipe, 0, said, sizeof(said)), 0);
 }
 
+static void work_deadline(int number)
+{
+	struct error err = ERROR_INIT;
+	struct timespec now;
+	uint64_t ns;
+
+	(void)number;
+	interrupt_install();
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	interrupt_deadline(ns + UINT64_C(3600000000000));
+	if (interrupt_requested() || interrupt_check(&err) || err.code)
+		exit(1);
+	interrupt_deadline(ns + 20000000);
+	usleep(30000);
+	if (!interrupt_requested() || interrupt_check(&err) != -EINTR)
+		exit(2);
+	if (err.exit != EXIT_INTERRUPTED || strcmp(err.message, "its time was over"))
+		exit(3);
+	/* The next piece of work has a time of its own; a signal ends that one as well. */
+	interrupt_deadline(0);
+	if (interrupt_requested())
+		exit(4);
+	raise(SIGTERM);
+	if (!interrupt_requested())
+		exit(5);
+	exit(0);
+}
+
+static void test_deadline(void **state)
+{
+	char said[256];
+
+	(void)state;
+	assert_int_equal(run(work_deadline, 0, said, sizeof(said)), 0);
+}
+
 static void work_log(int level)
 {
 	if (level >= 0)
@@ -159,6 +197,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_deadline),
 		cmocka_unit_test(test_log),
 	};
 
