@@ -92,6 +92,7 @@ struct config_limits {
 	uint32_t nice;				/* 0 to 19, default 5 */
 	int io_class;				/* enum io_class; default best-effort */
 	uint32_t io_priority;			/* of best-effort, 0 to 7, default 7 */
+	uint64_t memory_bytes;			/* of a run; 0, the default: as the others say */
 	uint64_t snapshot_max_ns;		/* of an incremental; 0, the default: any time */
 	uint64_t latency_target_ns;		/* of the volume's own I/O; 0, the default: any */
 };

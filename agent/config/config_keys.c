@@ -53,6 +53,7 @@ static const struct key agent_keys[] = {
 	{ "metrics", KEY_PATH, FIELD(struct config, agent.metrics), 0, 0 },
 	{ "nice", KEY_U32, FIELD(struct config, agent.limits.nice), 0, 19 },
 	{ "io_priority", KEY_U32, FIELD(struct config, agent.limits.io_priority), 0, 7 },
+	{ "memory_limit", KEY_BYTES, FIELD(struct config, agent.limits.memory_bytes), 0, 1ll << 44 },
 	{ "snapshot_max", KEY_DURATION, FIELD(struct config, agent.limits.snapshot_max_ns), 0,
 	  366 * 86400 * SECOND_NS },
 	{ "latency_target", KEY_DURATION, FIELD(struct config, agent.limits.latency_target_ns), 0,

@@ -62,6 +62,16 @@ struct pipeline_options {
 	uint64_t read_bytes_per_second;	/* 0: unlimited */
 };
 
+/* Defaults in the place of zeros. */
+void pipeline_defaults(struct pipeline_options *options);
+/* What these, without zeros, take in memory, but for what the store needs. */
+uint64_t pipeline_memory(const struct pipeline_options *options);
+/*
+ * Fills in defaults and takes fewer buffers, and fewer workers where none were asked
+ * for, until `bytes` are enough. EXIT_USAGE: they are not.
+ */
+int pipeline_fit(struct pipeline_options *options, uint64_t bytes, struct error *err);
+
 /* What was counted for the protected volume since it exists: see pipeline/yield.h. */
 struct pipeline_io {
 	uint64_t ended;			/* reads and writes of others */

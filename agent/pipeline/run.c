@@ -86,8 +86,7 @@ static int job_frames(const struct pipeline_job *job, uint64_t *frames,
 	return 0;
 }
 
-/* Zero means the default; and no more of anything than there are frames. */
-static void options_resolve(struct pipeline_options *options, uint64_t frames)
+void pipeline_defaults(struct pipeline_options *options)
 {
 	if (!options->workers) {
 		long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -107,10 +106,17 @@ static void options_resolve(struct pipeline_options *options, uint64_t frames)
 	if (!options->inline_bytes)
 		options->inline_bytes = INLINE_BYTES_DEFAULT;
 	options->queue_depth = at_most(options->queue_depth, DEPTH_MAX);
+	options->buffers = at_most(options->buffers, BUFFERS_MAX);
+}
+
+/* No more of anything than there are frames. */
+static void options_resolve(struct pipeline_options *options, uint64_t frames)
+{
+	pipeline_defaults(options);
 	if (!frames)
 		frames = 1;
 	options->workers = at_most(options->workers, frames);
-	options->buffers = at_most(at_most(options->buffers, BUFFERS_MAX), frames);
+	options->buffers = at_most(options->buffers, frames);
 }
 
 static int run_workers_init(struct run *run, struct error *err)

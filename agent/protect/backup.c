@@ -28,6 +28,7 @@ struct run {
 	int reading_fd;			/* its snapshot; -1 when closed */
 	struct backup_times times;
 	uint64_t snapshot_end_ns;	/* when it has to be gone; 0: at no time */
+	struct pipeline_options pipeline;
 	struct laps laps;
 	struct priority before;		/* what is read and stored stands back behind */
 };
@@ -96,6 +97,7 @@ static int run_pending(struct run *run, struct run_volume *volume, struct error 
 
 static int run_prepare(struct run *run, struct error *err)
 {
+	const struct config *config = run->host->config;
 	int ret = FAULT_ERR("run.tracker", err) ?: tracker_open(true, &run->tracker, err);
 
 	laps_end(&run->laps, "tracker");
@@ -103,7 +105,7 @@ static int run_prepare(struct run *run, struct error *err)
 		struct run_volume *volume = &run->volumes[i];
 		struct boundary_volume *frozen = &run->frozen[i];
 
-		ret = volume_prepare(run->host->config, run->tracker, volume, err);
+		ret = volume_prepare(config, run->tracker, volume, err);
 		laps_end(&run->laps, "prepare");
 		if (!ret && uuid_new(&volume->point.run))
 			ret = error_set(err, -EIO, "no random numbers");
@@ -121,7 +123,14 @@ static int run_prepare(struct run *run, struct error *err)
 		frozen->slot = volume->slot;
 		frozen->pending = volume->has_pending ? &volume->pending : NULL;
 	}
-	return ret;
+	run->pipeline = (struct pipeline_options){
+		.workers = config->agent.workers,
+		.level = config->agent.compression,
+		.queue_depth = config->agent.queue_depth,
+		.segment_bytes = config->agent.segment_bytes,
+		.read_bytes_per_second = config->agent.read_bytes_per_second,
+	};
+	return ret ? ret : run_memory(config, run->volumes, run->count, &run->pipeline, err);
 }
 
 /* ---- the point in time ------------------------------------------------- */
@@ -300,13 +309,7 @@ static int run_read(struct run *run, size_t i, struct error *err)
 		.fingerprints = volume->fingerprints,
 		.compare = volume->compare &&
 			   (volume->rescan || volume->config->skip_unchanged),
-		.options = {
-			.workers = config->agent.workers,
-			.level = config->agent.compression,
-			.queue_depth = config->agent.queue_depth,
-			.segment_bytes = config->agent.segment_bytes,
-			.read_bytes_per_second = config->agent.read_bytes_per_second,
-		},
+		.options = run->pipeline,
 		.progress = { run->options->report ? run_report : NULL, run_read_done, run },
 		.watch = {
 			/* What nobody writes to, this run alone reads. */

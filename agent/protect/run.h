@@ -2,6 +2,7 @@
 #ifndef CLAWBACK_PROTECT_RUN_H
 #define CLAWBACK_PROTECT_RUN_H
 
+#include "agent/pipeline/pipeline.h"
 #include "agent/protect/protect.h"
 
 /* One volume on its way through a run. */
@@ -138,6 +139,13 @@ void volume_fingerprints_close(struct run_volume *volume);
  */
 int volume_spot_check(const struct config *config, const struct boundary_volume *frozen,
 		      struct run_volume *volume, struct error *err);
+
+/*
+ * Fewer buffers and workers, where memory_limit wants it, for a run over these volumes,
+ * whose sizes are known (protect/memory.c). EXIT_USAGE: it is too little.
+ */
+int run_memory(const struct config *config, const struct run_volume *volumes, size_t count,
+	       struct pipeline_options *options, struct error *err);
 
 /* Commits one volume's point, then saves its state and drops its marks. */
 int volume_commit(struct host *host, const struct boundary_volume *frozen,

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A run keeps to its limits: it stands back for CPU and disks while it reads and stores,
-# and only then; a snapshot does not stand for longer than it may.
+# and only then; it takes no more
+# memory than it may; a snapshot does not stand for longer than it may.
 #
 # timeout: 120
 own_mounts=1
@@ -42,6 +43,24 @@ echo "== not at all"
 slow_run -o agent.nice=0 -o agent.io_class=none
 [[ $(cat "$work/threads") =~ ^[0-9]+\ 0\  ]] || fail "somebody stands back"
 [[ $(cat "$work/threads") != *"prio 7"* ]] || fail "somebody stands back"
+
+echo "== memory"
+cat >"$work/peak.py" <<'END'
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+print(usage.ru_maxrss >> 10)
+sys.exit(os.waitstatus_to_exitcode(status))
+END
+# peak OPTION...: MiB that a full takes.
+peak() { python3 "$work/peak.py" "$clawback_program" backup --config "$clawback_config" v --type full "$@"; }
+free=$(peak -o agent.workers=8)
+least=$(peak -o agent.workers=8 -o agent.memory_limit=52M)
+echo "$free MiB without a limit, $least with one of 52"
+[ "$least" -le 52 ] || fail "it took more than it may"
+[ "$least" -lt "$free" ] || fail "the limit changed nothing"
+assert_refused 2 "memory_limit = 40M is too little: 32 workers at compression 1 want" \
+	clawback backup v -o agent.workers=32 -o agent.memory_limit=40M
 
 echo "== a snapshot stands too long"
 clawback backup v >"$work/backup.out"

@@ -38,6 +38,7 @@ static const struct row {
 	{ "agent", "read_rate", BYTES, IN_CONFIG(agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "agent", "bitmap_limit", BYTES, IN_CONFIG(agent.bitmap_limit_bytes),
 	  4096, 1ll << 34 },
+	{ "agent", "memory_limit", BYTES, IN_CONFIG(agent.limits.memory_bytes), 0, 1ll << 44 },
 	{ "agent", "nice", U32, IN_CONFIG(agent.limits.nice), 0, 19 },
 	{ "agent", "io_priority", U32, IN_CONFIG(agent.limits.io_priority), 0, 7 },
 	{ "volume v", "device", PATH, IN_VOLUME(device), 0, 0 },
