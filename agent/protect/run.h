@@ -2,6 +2,8 @@
 #ifndef CLAWBACK_PROTECT_RUN_H
 #define CLAWBACK_PROTECT_RUN_H
 
+#include "agent/base/laps.h"
+#include "agent/base/priority.h"
 #include "agent/pipeline/pipeline.h"
 #include "agent/protect/protect.h"
 
@@ -53,6 +55,36 @@ int run_hook_begin(const struct config *config, const struct run_volume *volumes
 void run_hook_release(struct run_hook *run);
 int run_hook_over(struct run_hook *run, int ret, struct error *err);
 void run_hook_end(struct run_hook *run, struct run_volume *volumes, size_t count);
+
+/* A whole run. */
+struct run {
+	struct host *host;
+	const struct backup_options *options;
+	struct tracker *tracker;
+	struct run_volume volumes[VOLUME_GROUP_MAX];
+	struct boundary_volume frozen[VOLUME_GROUP_MAX];
+	size_t count;
+	struct run_hook hook;
+	struct boundary *boundary;	/* NULL when no snapshot stands */
+	size_t reading;			/* the volume being read, */
+	int reading_fd;			/* its snapshot; -1 when closed */
+	struct backup_times times;
+	uint64_t snapshot_end_ns;	/* when it has to be gone; 0: at no time */
+	struct pipeline_options pipeline;
+	struct laps laps;
+	struct priority before;		/* what is read and stored stands back behind */
+};
+
+/*
+ * While the snapshot stands (protect/run_read.c). limit: how long it may, since
+ * `since_ns`. read: one volume, into its output; the last one drops the snapshot as
+ * soon as it is in memory. explain: why reading failed, where the error does not say;
+ * returns its code. drop: does nothing when there is none.
+ */
+void run_limit_snapshot(struct run *run, uint64_t since_ns);
+int run_read(struct run *run, size_t i, struct error *err);
+int run_explain(struct run *run, struct error *err);
+int run_drop_snapshot(struct run *run, struct error *err);
 
 /* State for a volume that was never seen: new identity, untrusted. */
 int state_new(const struct config_volume *volume, struct volume_state *state,
