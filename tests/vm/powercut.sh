@@ -3,7 +3,7 @@
 # after each the volume is untrusted, the next run compares, and its point is just
 # what its snapshot showed; nothing that was stored before is lost.
 #
-# kernels: 6.12
+# kernels: 6.1 6.12
 # guest: host
 # full-only: yes
 # timeout: 5400
