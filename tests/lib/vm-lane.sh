@@ -21,7 +21,7 @@ vm_list() {
 
 # vm_options GUEST...: sets vm_arguments for scripts/vm, vm_disks (their sizes).
 vm_options() {
-	local word letters=({a..z})
+	local word asked letters=({a..z})
 	vm_arguments=() vm_disks=() vm_kind=plain vm_nodes=
 	for word; do
 		case $word in
@@ -36,6 +36,10 @@ vm_options() {
 		esac
 	done
 	case $vm_kind in udev|systemd) vm_arguments+=("--$vm_kind") ;; esac
+	# How long, how often: what some tests' headers let one choose.
+	for asked in $(compgen -e CLAWBACK_SOAK_) $(compgen -e CLAWBACK_LATENCY_); do
+		vm_arguments+=(--env "$asked")
+	done
 }
 
 # vm_boot KERNEL FOLDER NAME...: guest-tests.sh in a guest, or here.
