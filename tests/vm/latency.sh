@@ -7,7 +7,7 @@
 # CLAWBACK_LATENCY_SECONDS   how long each is (45)
 #
 # kernels: 6.12
-# guest: udev 2048M disk=256M disk=2G
+# guest: udev 2048M disk=96M disk=2G
 # timeout: 1200
 # full-only: yes
 . "$(dirname "$0")/../lib/guest.sh"
