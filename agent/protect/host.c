@@ -59,8 +59,8 @@ static int pin_load(const struct config *config, char pin[static CRYPTO_FINGERPR
 	char path[PATH_MAX];
 	int ret;
 
-	if (config->repository.fingerprint[0]) {
-		strcpy(pin, config->repository.fingerprint);
+	if (config->identity.fingerprint[0]) {
+		strcpy(pin, config->identity.fingerprint);
 		return 0;
 	}
 	*pin = '\0';
@@ -231,18 +231,18 @@ void host_close(struct host *host)
 static int init_recipients(const struct config *config, struct repo_facts *facts,
 			   struct error *err)
 {
-	if (!config->repository.recipient_count)
+	if (!config->identity.recipient_count)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "no recovery public key is "
 				      "given; make a pair with clawback keygen and name the "
 				      "public half with --recipient or in [repository]");
-	for (size_t i = 0; i < config->repository.recipient_count; i++) {
-		int ret = recovery_public_load(config->repository.recipients[i],
+	for (size_t i = 0; i < config->identity.recipient_count; i++) {
+		int ret = recovery_public_load(config->identity.recipients[i],
 					       &facts->recipients[i], err);
 
 		if (ret)
 			return ret;
 	}
-	facts->recipient_count = config->repository.recipient_count;
+	facts->recipient_count = config->identity.recipient_count;
 	return 0;
 }
 
