@@ -91,7 +91,7 @@ static int replicate(struct replication *replication, struct error *err)
 	uint64_t newest = replication->options->newest;
 	int ret = -ENOENT;
 
-	if (place->filled && place->through && newest && place->through <= newest)
+	if (replication->target && place->filled && place->through && newest >= place->through)
 		ret = go_on(replication, err);
 	if (ret != -ENOENT)
 		return ret;
@@ -113,7 +113,7 @@ int repo_replicate(struct repo *source, struct repo *target, const struct repo_v
 	int ret;
 
 	memset(result, 0, sizeof(*result));
-	if (strcmp(source->facts.fingerprint, target->facts.fingerprint))
+	if (target && strcmp(source->facts.fingerprint, target->facts.fingerprint))
 		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "%s and %s are different "
 				      "repositories", store_url(source->store),
 				      store_url(target->store));
@@ -123,5 +123,5 @@ int repo_replicate(struct repo *source, struct repo *target, const struct repo_v
 	ret = replicate(&replication, err);
 	free(replication.piece);
 	return ret ? error_prefix(err, "replicating %s to %s", volume->name,
-				  store_url(target->store)) : 0;
+				  target ? store_url(target->store) : "a new store") : 0;
 }

@@ -225,8 +225,10 @@ int replicate_fill(struct replication *replication, struct error *err)
 	bool dry_run = replication->options->dry_run;
 	/* The record first: what is listed after it is at least what it needs. */
 	int ret = retention_load(replication->source, volume, &fill.source, err) ?:
-		  numbers_list(replication->source, volume, &fill.numbers, err) ?:
-		  target_look(&fill, err);
+		  numbers_list(replication->source, volume, &fill.numbers, err);
+
+	if (!ret && replication->target)
+		ret = target_look(&fill, err);
 
 	if (!ret && !replication->place->through && !fill.target.sequence) {
 		replication->result->anew = true;

@@ -220,6 +220,11 @@ int point_full_map(struct repo *repo, const struct point *point,
 		   const struct key_ring *ring, struct map *map,
 		   struct error *err);
 
+/* Whether all objects are there, and long enough, that a restore of the point reads:
+ * EXIT_UNTRUSTWORTHY else. One look an object; none is read but heads and maps. */
+int point_complete(struct repo *repo, const struct point *point, const struct key_ring *ring,
+		   struct error *err);
+
 /*
  * Reads stored frames: bytes [offset, offset + length) of a segment of `point`,
  * be it an object or inline. All of it, or an error; EXIT_UNTRUSTWORTHY when the
@@ -394,7 +399,8 @@ struct replicate_result {
  * digests on the way: damage ends the pass (EXIT_UNTRUSTWORTHY) and is not copied. Killed
  * anywhere, the next pass goes on. An empty target becomes what the source is now, with
  * its retention record; from then on each has a history of its own. -ESTALE when points
- * were pruned in the source before the target had them.
+ * were pruned in the source before the target had them. With dry_run `target` may be
+ * NULL, for one that is yet to be made.
  *
  * Requests, when place and newest are known: the target's newest head, and a point: one
  * read of the source and one write, and for each object that it has besides one read,
