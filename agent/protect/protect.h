@@ -257,6 +257,11 @@ enum protect_event_type {
 	PROTECT_RELOADED,	/* without a unit; error: refused, the old one stays */
 	PROTECT_STOPPING,	/* without a unit */
 	PROTECT_PLANNED,	/* due, full, why */
+	/* Of a further store, without a unit: */
+	PROTECT_REPLICATED,	/* points: copied; duration */
+	PROTECT_STORE_FAILED,	/* error; due: when it is tried again */
+	PROTECT_STORE_LAGS,	/* points: missing there; age: since when; why */
+	PROTECT_STORE_RECOVERED, /* has all */
 };
 
 /* What became of one volume in a run. */
@@ -270,8 +275,10 @@ struct protect_part {
 struct protect_event {
 	enum protect_event_type type;
 	uint64_t time_ns;
-	const char *unit;		/* NULL: of the daemon as a whole */
+	const char *unit;		/* NULL: of the daemon as a whole, or of a store */
 	bool group;
+	const char *store;		/* NULL: of none */
+	uint64_t points;
 	bool full;			/* a full by the calendar */
 	const char *why;		/* or "" */
 	uint64_t rpo_ns, age_ns, duration_ns, due_ns;

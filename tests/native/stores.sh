@@ -134,3 +134,59 @@ assert_equal "$sum" "$(sha256sum <"$work/back" | cut -d ' ' -f 1)" "the image fr
 clawback restore v@5 --store far --to "$work/back" --force "${clawback_key[@]}"
 assert_refused 2 'no store "nowhere"' clawback points v --store nowhere
 mv "$work/gone" "$work/repository"
+
+echo "== by itself"
+log=$work/background.out
+sed -i '/^\[store late\]/,$d' "$clawback_config"
+sed -i 's/^device = .*/&\nrpo = 1s/' "$clawback_config"
+sed -i "/^\[agent\]/a metrics = $work/clawback.prom" "$clawback_config"
+printf '\n[notify]\ncommand = %s\ninterval = off\n' "$work/tell" >>"$clawback_config"
+printf '#!/bin/sh\ncat >>%s\necho >>%s\n' "$work/told" "$work/told" >"$work/tell"
+chmod +x "$work/tell"
+events() { jq -n "[inputs | select($1)] | length" "$log" 2>/dev/null || echo 0; }
+has_events() { [ "$(events "$2")" -ge "$1" ]; }
+caught_up() { [ "$(lag "$1" lag_points)" = 0 ]; }
+clawback_start protect --json
+write_some
+wait_for 20 has_events 1 '.message_type == "replicated" and .store == "near"' || fail "$(cat "$log")"
+wait_for 20 caught_up near
+wait_for 20 caught_up far
+mv "$work/disk2/far" "$work/away"
+cycles=$(events '.message_type == "cycle_ended"')
+for i in 1 2 3; do
+	write_some
+	wait_for 20 has_events $((cycles + i)) '.message_type == "cycle_ended"'
+done
+wait_for 20 caught_up near
+wait_for 20 has_events 2 '.message_type == "store_failed" and .store == "far"' || fail "$(cat "$log")"
+wait_for 20 has_events 1 '.message_type == "store_lags" and .store == "far" and .points > 0 and .lag_seconds >= 2' ||
+	fail "$(cat "$log")"
+[ "$(lag far lag_points)" -ge 3 ] || fail "far lacks $(lag far lag_points) points"
+in_metrics() { grep -q "$1" "$work/clawback.prom"; }
+wait_for 20 in_metrics '^clawback_store_lag_points{store="far"} [1-9]'
+grep -q '^clawback_store_lag_points{store="near"} 0' "$work/clawback.prom" || fail "near lags"
+grep -q '^clawback_store_failures_total{store="far"} [1-9]' "$work/clawback.prom"
+mv "$work/away" "$work/disk2/far"
+wait_for 40 has_events 1 '.message_type == "store_recovered" and .store == "far"' || fail "$(tail "$log")"
+caught_up far || fail "far lacks $(lag far lag_points) points"
+has_told() { grep -q "\"event\":\"$1\"" "$work/told"; }
+wait_for 20 has_told store_lags
+wait_for 20 has_told store_recovered
+kill -TERM "$clawback_pid"
+clawback_wait || fail "exit code $? of the daemon: $(cat "$work/background.err")"
+newest=$(points v | wc -w)
+[ "$newest" -gt 4 ] || fail "only $newest points"
+[ "$(store_points far | wc -w)" -gt 4 ] || fail "far has $(store_points far)"
+for store in repository near far; do
+	clawback verify --data --store $store "${clawback_key[@]}"
+done
+clawback restore v --store far --to "$work/back" --force "${clawback_key[@]}"
+blockdev --flushbufs "$disk"
+cmp -n "$(blockdev --getsize64 "$disk")" "$work/back" "$disk" || fail "far's newest is not the volume"
+
+echo "== once"
+write_some
+clawback protect --once --json >"$work/once"
+jq -en '[inputs | select(.message_type == "replicated")] | length == 2' "$work/once" >/dev/null ||
+	fail "$(cat "$work/once")"
+clawback_end
