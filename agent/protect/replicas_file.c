@@ -74,19 +74,38 @@ static json_t *error_json(const char *message)
 	return json_string(plain);
 }
 
+/* prune deletes by what is said here, so a bit that fell over must show. */
+static int state_digest(const json_t *object, char hex[static 2 * CRYPTO_DIGEST_SIZE + 1])
+{
+	CLEANUP_FREE char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
+	uint8_t digest[CRYPTO_DIGEST_SIZE];
+
+	if (!text)
+		return -ENOMEM;
+	digest_of(text, strlen(text), digest);
+	hex_encode(digest, sizeof(digest), hex);
+	return 0;
+}
+
 static char *state_text(const struct config_store *store, const struct replica_state *state)
 {
 	CLEANUP(drop_json) json_t *volumes = json_array();
+	CLEANUP(drop_json) json_t *object = NULL;
 	CLEANUP(drop_json) json_t *file = NULL;
+	char hex[2 * CRYPTO_DIGEST_SIZE + 1];
 
 	for (size_t i = 0; i < state->count && i < REPLICAS_VOLUMES_MAX; i++)
 		if (json_array_append_new(volumes, volume_json(&state->volumes[i])))
 			return NULL;
-	file = json_pack("{s:i, s:s, s:I, s:I, s:I, s:o, s:O}", "version", REPLICAS_VERSION,
-			 "url", store->url, "success_ns", (json_int_t)state->success_ns,
-			 "failures", (json_int_t)state->failures,
-			 "error_ns", (json_int_t)state->error_ns, "error",
-			 error_json(state->error), "volumes", volumes);
+	object = json_pack("{s:s, s:I, s:I, s:I, s:o, s:O}", "url", store->url,
+			   "success_ns", (json_int_t)state->success_ns,
+			   "failures", (json_int_t)state->failures,
+			   "error_ns", (json_int_t)state->error_ns, "error",
+			   error_json(state->error), "volumes", volumes);
+	if (!object || state_digest(object, hex))
+		return NULL;
+	file = json_pack("{s:i, s:s, s:O}", "version", REPLICAS_VERSION, "sha256", hex, "state",
+			 object);
 	return file ? json_dumps(file, JSON_INDENT(1)) : NULL;
 }
 
@@ -144,9 +163,9 @@ static int take_volume(const json_t *object, struct replica_volume *volume)
 	return ret;
 }
 
-static int take_volumes(const json_t *file, struct replica_state *state)
+static int take_volumes(const json_t *object, struct replica_state *state)
 {
-	const json_t *volumes = json_object_get(file, "volumes");
+	const json_t *volumes = json_object_get(object, "volumes");
 	size_t count = json_array_size(volumes);
 
 	if (!json_is_array(volumes) || count > REPLICAS_VOLUMES_MAX)
@@ -169,17 +188,24 @@ static int take_state(const json_t *file, const char *url, struct replica_state 
 		      bool *other)
 {
 	const json_t *version = json_object_get(file, "version");
-	char was[PATH_MAX];
+	const json_t *object = json_object_get(file, "state");
+	const char *digest = json_string_value(json_object_get(file, "sha256"));
+	char was[PATH_MAX], hex[2 * CRYPTO_DIGEST_SIZE + 1];
 	int ret;
 
-	if (!json_is_integer(version) || json_integer_value(version) != REPLICAS_VERSION)
+	if (!json_is_integer(version) || json_integer_value(version) != REPLICAS_VERSION ||
+	    !json_is_object(object) || !digest)
 		return -EBADMSG;
-	ret = take_text(file, "url", was, sizeof(was)) ?:
-	      take_number(file, "success_ns", &state->success_ns) ?:
-	      take_number(file, "failures", &state->failures) ?:
-	      take_number(file, "error_ns", &state->error_ns) ?:
-	      take_text(file, "error", state->error, sizeof(state->error)) ?:
-	      take_volumes(file, state);
+	if (state_digest(object, hex))
+		return -ENOMEM;
+	if (strcmp(hex, digest))
+		return -EBADMSG;
+	ret = take_text(object, "url", was, sizeof(was)) ?:
+	      take_number(object, "success_ns", &state->success_ns) ?:
+	      take_number(object, "failures", &state->failures) ?:
+	      take_number(object, "error_ns", &state->error_ns) ?:
+	      take_text(object, "error", state->error, sizeof(state->error)) ?:
+	      take_volumes(object, state);
 	*other = !ret && strcmp(was, url);
 	return ret;
 }
