@@ -100,6 +100,7 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	daemon->list = list;
 	config_fini(daemon->config);
 	*daemon->config = *config;
+	daemon_stores_make(daemon);
 	daemon_metrics_forget(daemon);
 	return 0;
 }
@@ -192,6 +193,7 @@ static void decide(struct daemon *daemon)
 	if (!daemon->stopping)
 		objectives(daemon);
 	stop_run(daemon);
+	daemon_stores_turn(daemon);
 	daemon_notify_turn(daemon);
 	record(daemon);
 }
@@ -204,8 +206,12 @@ static int64_t wake_at(const struct daemon *daemon)
 		wake = daemon->metrics_ns;
 	if (daemon->watchdog_us && wake > now + (int64_t)daemon->watchdog_us * 500)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
+	next = daemon_stores_wake(daemon);
+	if (next < wake)
+		wake = next;
 	if (daemon->stopping)
-		return daemon->interrupt_ns < wake ? daemon->interrupt_ns : wake;
+		return daemon->child.pid && daemon->interrupt_ns < wake ? daemon->interrupt_ns
+									: wake;
 	if (daemon->notify.pid && daemon->notify.deadline_ns < wake)
 		wake = daemon->notify.deadline_ns;
 	for (size_t i = 0; i < daemon->list.count; i++) {
@@ -227,7 +233,7 @@ static void wait_for_something(struct daemon *daemon)
 	struct itimerspec timer = {
 		.it_value = { wake > 0 ? wake / SECOND_NS : 0, wake > 0 ? wake % SECOND_NS : 1 },
 	};
-	struct pollfd wait[] = {
+	struct pollfd wait[4 + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon->child.pid ? daemon->child.pidfd : -1, .events = POLLIN },
@@ -237,7 +243,10 @@ static void wait_for_something(struct daemon *daemon)
 
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
-	poll(wait, 4, -1);
+	for (size_t i = 0; i < daemon->store_count; i++)
+		wait[4 + i] = (struct pollfd){ .events = POLLIN, .fd = daemon->stores[i].child.pid ?
+								     daemon->stores[i].child.pidfd : -1 };
+	poll(wait, 4 + daemon->store_count, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
 	if (wait[2].revents) {
@@ -246,6 +255,9 @@ static void wait_for_something(struct daemon *daemon)
 	}
 	if (wait[3].revents)
 		daemon_notify_ended(daemon);
+	for (size_t i = 0; i < daemon->store_count; i++)
+		if (wait[4 + i].revents)
+			daemon_store_ended(daemon, &daemon->stores[i]);
 	if (wait[0].revents)
 		take_signals(daemon);
 }
@@ -255,7 +267,7 @@ static bool all_done(const struct daemon *daemon)
 {
 	const struct unit_list *list = &daemon->list;
 
-	if (daemon->child.pid)
+	if (daemon->child.pid || daemon_stores_busy(daemon))
 		return false;
 	return daemon->stopping ||
 	       (daemon->options->once && daemon_notify_idle(daemon) &&
@@ -319,6 +331,7 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	if (!ret) {
 		units_seed(&daemon);
 		units_look(&daemon);
+		daemon_stores_make(&daemon);
 		daemon.record = true;
 		if (*config->agent.metrics)
 			file_sweep(config->agent.metrics, METRICS_SWEEP_SECONDS);

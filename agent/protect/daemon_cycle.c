@@ -239,6 +239,9 @@ void run_ended(struct daemon *daemon, struct run_report *report)
 		unit_ended(daemon, (size_t)i, report, &event);
 	else
 		run_outcome(daemon, NULL, report, &ignored);
+	for (size_t p = 0; p < report->count; p++)
+		if (report->parts[p].committed)
+			daemon_stores_want(daemon);
 	daemon_tell(daemon, event);
 }
 

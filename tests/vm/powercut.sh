@@ -27,6 +27,7 @@ make_linear_volume volume labvolume /dev/vda
 if [ "$number" = 0 ]; then
 	clawback_begin "$work/repository" open
 	clawback_volume v "$volume"
+	sync "$clawback_config"	# the test's own; what clawback writes it must sync itself
 	fill "$volume" 20
 	backup v
 else
