@@ -31,4 +31,7 @@ void laps_end(struct laps *laps, const char *name);
 /* What somebody else measured, beside the clock. */
 void laps_add(struct laps *laps, const char *name, uint64_t ns);
 
+/* What the calling thread had of the CPU since it began, in ns. */
+uint64_t thread_cpu_ns(void);
+
 #endif

@@ -94,7 +94,7 @@ static int result_json(const struct config_volume *volume,
 {
 	const struct backup_times *times = &result->times;
 
-	return cli_print_json(json_pack("{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",
+	return cli_print_json(json_pack("{s:s, s:s, s:o, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I}",
 		"message_type", "summary", "volume", volume->name,
 		"point", cli_point_json(&result->point), "rescan", (int)result->rescan,
 		"unchanged_bytes", (json_int_t)result->unchanged_bytes,
@@ -106,6 +106,9 @@ static int result_json(const struct config_volume *volume,
 		"commit_ns", (json_int_t)times->commit_ns,
 		"total_ns", (json_int_t)times->total_ns,
 		"timings", timings_json(&result->laps),
+		"cpu", json_pack("{s:f, s:f, s:f}", "read", (double)result->read_cpu_ns / 1e6,
+				 "compress", (double)result->pack_cpu_ns / 1e6,
+				 "write", (double)result->write_cpu_ns / 1e6),
 		"requests", (json_int_t)result->requests), true, err);
 }
 

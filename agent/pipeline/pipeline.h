@@ -126,6 +126,8 @@ struct pipeline_result {
 	uint64_t stored_bytes;
 	uint64_t peak_buffer_bytes;
 	uint64_t yields;		/* how often the watched were too slow */
+	/* CPU time: by all workers together; writing without threads of the store's. */
+	uint64_t read_cpu_ns, pack_cpu_ns, write_cpu_ns;
 };
 
 /*

@@ -1,5 +1,6 @@
 #include "agent/pipeline/reader.h"
 
+#include "agent/base/laps.h"
 #include "agent/base/log.h"
 
 #include <errno.h>
@@ -231,6 +232,7 @@ void *reader_run(void *context)
 				   error_text(why));
 		ret = pread_all(reader, &err);
 	}
+	reader->cpu_ns = thread_cpu_ns();
 	if (!ret && !queue_failed(reader->queue))
 		ret = reader_done(reader, &err);
 	if (ret) {

@@ -28,6 +28,7 @@ struct reader {
 	uint64_t look_ns;		/* when to look at them next; UINT64_MAX: never */
 	uint64_t pause_ns;		/* until when they are left alone */
 	uint64_t read_bytes;		/* asked of the device so far */
+	uint64_t cpu_ns;		/* at the last block */
 };
 
 /* Thread body. Returns NULL; failures go to the queue. */

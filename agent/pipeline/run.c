@@ -8,6 +8,7 @@
 #include "agent/pipeline/writer.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/laps.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -215,6 +216,7 @@ static int run_start(struct run *run, struct error *err)
 static int run_threads(struct run *run, struct pipeline_result *result,
 		       struct error *err)
 {
+	uint64_t before_ns = thread_cpu_ns();
 	int ret = run_start(run, err);
 
 	if (!ret)
@@ -230,6 +232,10 @@ static int run_threads(struct run *run, struct pipeline_result *result,
 	}
 	result->read_bytes = run->reader.read_bytes;
 	result->yields = run->reader.yield.yields;
+	result->read_cpu_ns = run->reader.cpu_ns;
+	result->write_cpu_ns = thread_cpu_ns() - before_ns;
+	for (uint32_t i = 0; i < run->job.options.workers; i++)
+		result->pack_cpu_ns += worker_cpu_ns(run->workers[i]);
 	result->peak_buffer_bytes =
 		(uint64_t)(run->queue.peak + run->job.options.workers) *
 		BUFFER_BYTES + run->writer.inline_peak;

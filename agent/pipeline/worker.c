@@ -1,6 +1,7 @@
 #include "agent/pipeline/worker.h"
 
 #include "agent/base/fault.h"
+#include "agent/base/laps.h"
 #include "agent/base/memory.h"
 
 #include "agent/pipeline/compare.h"
@@ -14,6 +15,7 @@
 struct worker {
 	struct worker_options options;
 	struct buffer *scratch;
+	uint64_t cpu_ns;
 	ZSTD_CCtx *zstd;
 	struct sealer *sealer;
 	struct compare *compare;	/* NULL: no fingerprints */
@@ -228,5 +230,11 @@ void *worker_run(void *context)
 	}
 	if (ret)
 		queue_fail(queue, &err);
+	worker->cpu_ns = thread_cpu_ns();
 	return NULL;
+}
+
+uint64_t worker_cpu_ns(const struct worker *worker)
+{
+	return worker->cpu_ns;
 }

@@ -29,6 +29,8 @@ struct worker_options {
 struct worker *worker_new(const struct worker_options *options,
 			  struct error *err);
 void worker_free(struct worker *worker);
+/* The CPU time that worker_run took, once it returned. */
+uint64_t worker_cpu_ns(const struct worker *worker);
 
 /* Thread body: works until the queue ends or the run fails. Returns NULL. */
 void *worker_run(void *worker);

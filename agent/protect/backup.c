@@ -161,6 +161,9 @@ static void run_result(const struct run *run, size_t i, struct backup_result *re
 	result->rescan = volume->rescan;
 	result->unchanged_bytes = volume->output.unchanged_bytes;
 	result->yields = volume->output.yields;
+	result->read_cpu_ns = volume->output.read_cpu_ns;
+	result->pack_cpu_ns = volume->output.pack_cpu_ns;
+	result->write_cpu_ns = volume->output.write_cpu_ns;
 	result->spot_mismatches = volume->spot_mismatches;
 	strcpy(result->reason, volume->point.reason);
 	result->times = run->times;

@@ -200,6 +200,7 @@ struct backup_result {
 	bool rescan;		/* an incremental for which the whole volume was compared */
 	uint64_t will_read_bytes; /* marked, or the whole volume */
 	uint64_t unchanged_bytes; /* read, but as the last point has them: not stored */
+	uint64_t read_cpu_ns, pack_cpu_ns, write_cpu_ns; /* of its pipeline's threads */
 	uint64_t yields;	/* how often the volume's own I/O was above latency_target */
 	uint64_t spot_mismatches; /* unmarked blocks that had changed: see below */
 	char reason[256];	/* why a full or a rescan, or "" */
