@@ -103,7 +103,18 @@ uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
 
 /* ---- one run ----------------------------------------------------------- */
 
-enum backup_type { BACKUP_AUTO, BACKUP_FULL, BACKUP_INCREMENTAL };
+/*
+ * What is asked for. A volume without a point, or one that can neither be believed nor
+ * compared, gets a full whatever that is, unless it is an incremental.
+ * Synthetic: as auto, but the point's own map is the whole volume's, by pointers.
+ * Differential: all that was stored since the last full (perhaps synthetic) is read
+ * anew; not from a volume that is to be compared: that is compared, and no more.
+ */
+enum backup_type {
+	BACKUP_AUTO, BACKUP_FULL, BACKUP_INCREMENTAL, BACKUP_SYNTHETIC, BACKUP_DIFFERENTIAL,
+	BACKUP_TYPES
+};
+const char *backup_type_name(enum backup_type type);
 
 struct backup_options {
 	enum backup_type type;
