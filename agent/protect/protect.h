@@ -178,13 +178,13 @@ int protect_status(const struct config *config, const struct config_volume *volu
 
 /*
  * Keeps every unit (a volume in no group, or a group) that has an rpo inside it:
- * protect/schedule.h says when it runs, docs/protect.md why so. One run at a time,
+ * protect/schedule.h says when it runs, docs/protect.md why so. A few runs at once,
  * each in a child of its own: a run locks memory, may be interrupted only once and
  * handles libraries that keep what they took, so a process is good for few; and one
  * that crashes must not take the daemon along. Times are ns since 1970.
  */
 enum protect_event_type {
-	PROTECT_CYCLE_STARTED,	/* full, why */
+	PROTECT_CYCLE_STARTED,	/* asked, why */
 	PROTECT_CYCLE_ENDED,	/* parts, duration, age */
 	PROTECT_CYCLE_SKIPPED,	/* nothing was written; told once, until something is */
 	PROTECT_CYCLE_FAILED,	/* error, duration, due: when it is tried again; perhaps parts */
@@ -192,7 +192,7 @@ enum protect_event_type {
 	PROTECT_RPO_RECOVERED,
 	PROTECT_RELOADED,	/* without a unit; error: refused, the old one stays */
 	PROTECT_STOPPING,	/* without a unit */
-	PROTECT_PLANNED,	/* due, full, why */
+	PROTECT_PLANNED,	/* due, asked, why */
 };
 
 /* What became of one volume in a run. */
@@ -208,7 +208,7 @@ struct protect_event {
 	uint64_t time_ns;
 	const char *unit;		/* NULL: of the daemon as a whole */
 	bool group;
-	bool full;			/* a full by the calendar */
+	enum backup_type asked;		/* by the calendar; else BACKUP_AUTO */
 	const char *why;		/* or "" */
 	uint64_t rpo_ns, age_ns, duration_ns, due_ns;
 	const struct error *error;	/* NULL: none */
