@@ -192,6 +192,7 @@ static void unit_count(struct unit *unit, const struct run_report *report, bool 
 		counts->success_ns = now_ns;
 	*(report->ret ? &counts->failed : &counts->stored) += 1;
 	for (size_t p = 0; p < report->count; p++) {
+		counts->points[report->parts[p].kind] += report->parts[p].committed;
 		counts->read_bytes += report->parts[p].read_bytes;
 		counts->stored_bytes += report->parts[p].stored_bytes;
 	}

@@ -131,6 +131,12 @@ mutate
 run differential differential
 assert_equal "$newest 0 $synthetic" "$(facts "$newest")" "a differential goes back to it"
 
+clawback status v --json | jq -e ".volumes[0] | .full_point == $synthetic and
+	(.full_time < .synthetic_time) and (.synthetic_time < .differential_time)" >/dev/null ||
+	fail "the status of kinds: $(clawback status v --json)"
+clawback status v | grep -q "^  last differential at " || fail "$(clawback status v)"
+clawback points v | grep -q "^ *$synthetic .* synthetic" || fail "$(clawback points v)"
+
 echo "== what is between is freed; then the full, too, and differentials go on"
 seq -f "v@%g" $((full + 1)) $((differential - 1)) | xargs "$clawback_program" forget --config "$clawback_config" >/dev/null
 clawback prune --grace 0s >/dev/null
@@ -177,7 +183,9 @@ check() {
 }
 for ((i = 0; i < rounds; i++)); do
 	mutate
-	case $((RANDOM % 12)) in
+	# Each kind at least once.
+	case $i in 2) kind=1 ;; 5) kind=3 ;; 8) kind=0 ;; 9) kind=7 ;; *) kind=$((RANDOM % 12)) ;; esac
+	case $kind in
 	0) run full full ;;
 	1|2) run synthetic synthetic ;;
 	3|4|5) run differential differential ;;
