@@ -84,7 +84,7 @@ static int points_run(struct cli *cli, struct error *err)
 	struct host host;
 	struct repo_volume volume;
 	json_t *list = NULL;
-	int ret = host_open(&cli->config, 0, &host, err);
+	int ret = cli_host_open(cli, 0, &host, err);
 
 	if (ret)
 		return ret;
@@ -150,7 +150,7 @@ static int show_run(struct cli *cli, struct error *err)
 	struct repo_volume volume;
 	struct point point;
 	const char *which;
-	int ret = host_open(&cli->config, 0, &host, err);
+	int ret = cli_host_open(cli, 0, &host, err);
 
 	if (ret)
 		return ret;
@@ -169,10 +169,13 @@ static int show_run(struct cli *cli, struct error *err)
 	return ret;
 }
 
+static const struct cli_option points_options[] = { CLI_STORE, { .name = NULL } };
+
 const struct cli_verb verb_points = {
 	.name = "points",
 	.arguments = "[VOLUME]",
 	.summary = "List a volume's recovery points; without one, the volumes",
+	.options = points_options,
 	.maximum = 1,
 	.run = points_run,
 };
@@ -181,6 +184,7 @@ const struct cli_verb verb_show = {
 	.name = "show",
 	.arguments = "VOLUME[@POINT]",
 	.summary = "Show one recovery point in detail",
+	.options = points_options,
 	.minimum = 1,
 	.maximum = 1,
 	.run = show_run,

@@ -307,12 +307,16 @@ static int status_volume(struct status *status, const struct config_volume *volu
 
 		if (objective_ns(status, volume))
 			json_object_set_new(object, "protect", protect_json(status, volume, &found));
+		if (status->cli->config.store_count)
+			json_object_set_new(object, "stores",
+					    stores_json(&status->cli->config, &found));
 		json_array_append_new(status->volumes, object);
 		return 0;
 	}
 	volume_print(volume, &found);
 	if (objective_ns(status, volume))
 		protect_print(status, volume, &found);
+	stores_print(&status->cli->config, &found);
 	return 0;
 }
 

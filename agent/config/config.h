@@ -79,6 +79,24 @@ struct config_notify {
 	uint64_t interval_ns;			/* 0: no limit; default 15 min */
 };
 
+#define CONFIG_STORES_MAX 8		/* besides the repository's */
+#define CONFIG_STORE_FIRST "repository"
+
+/* Where objects lie, and what is kept there: [repository], or a [store NAME]. */
+struct config_store {
+	char name[VOLUME_NAME_MAX + 1];
+	char url[PATH_MAX];			/* "" when not configured */
+	char endpoint[512], region[64];
+	bool path_style;
+	char credentials_file[PATH_MAX], credentials_profile[64];
+	char ca_file[PATH_MAX];
+	uint32_t connections, retries, timeout_seconds, part_bytes;
+	uint64_t bandwidth_bytes;
+	uint64_t lag_warning_ns;		/* of a further store: told when a point is missing
+						 * there for longer; 0: never; default 1 h */
+	struct policy keep;			/* empty: none */
+};
+
 struct config_group {
 	char name[VOLUME_NAME_MAX + 1];
 	struct config_schedule schedule;
@@ -101,19 +119,12 @@ struct config_volume {
 };
 
 struct config {
+	struct config_store repository;		/* where points are committed; name "repository" */
 	struct {
-		char url[PATH_MAX];		/* "" when not configured */
 		char fingerprint[65];		/* "" when not pinned here */
 		char recipients[CONFIG_RECIPIENTS_MAX][PATH_MAX]; /* public PEMs, for init */
 		size_t recipient_count;
-		char endpoint[512], region[64];
-		bool path_style;
-		char credentials_file[PATH_MAX], credentials_profile[64];
-		char ca_file[PATH_MAX];
-		uint32_t connections, retries, timeout_seconds, part_bytes;
-		uint64_t bandwidth_bytes;
-		struct policy keep;		/* empty: none */
-	} repository;
+	} identity;				/* of the repository, on all stores */
 	struct {
 		char state[PATH_MAX];
 		uint32_t workers, queue_depth;
@@ -130,6 +141,8 @@ struct config {
 	size_t volume_count;
 	struct config_group *groups;		/* one for each that a volume is in */
 	size_t group_count;
+	struct config_store *stores;		/* further ones, in the file's order */
+	size_t store_count;
 };
 
 /*
@@ -146,6 +159,9 @@ const struct config_volume *config_volume(const struct config *config,
 
 const struct config_group *config_group(const struct config *config,
 					const char *name);
+
+/* The repository's by that name or NULL, or a further one; NULL when there is none. */
+const struct config_store *config_store(const struct config *config, const char *name);
 
 /* Whether it is a URL that a webhook may have; also for what webhook_file holds. */
 bool config_webhook_good(const char *url);

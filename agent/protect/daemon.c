@@ -91,6 +91,7 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	daemon->list = list;
 	config_fini(daemon->config);
 	*daemon->config = *config;
+	daemon_stores_make(daemon);
 	daemon_metrics_forget(daemon);
 	return 0;
 }
@@ -192,6 +193,7 @@ static void decide(struct daemon *daemon)
 	if (!daemon->stopping)
 		objectives(daemon);
 	running_turn(daemon);
+	daemon_stores_turn(daemon);
 	daemon_notify_turn(daemon);
 	record(daemon);
 }
@@ -205,6 +207,9 @@ static int64_t wake_at(const struct daemon *daemon)
 	if (daemon->watchdog_us && wake > now + (int64_t)daemon->watchdog_us * 500)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
 	next = running_wake(daemon);
+	if (next < wake)
+		wake = next;
+	next = daemon_stores_wake(daemon);
 	if (next < wake)
 		wake = next;
 	if (daemon->stopping)
@@ -230,21 +235,28 @@ static void wait_for_something(struct daemon *daemon)
 	struct itimerspec timer = {
 		.it_value = { wake > 0 ? wake / SECOND_NS : 0, wake > 0 ? wake % SECOND_NS : 1 },
 	};
-	struct pollfd wait[3 + RUNNING_MAX] = {
+	struct pollfd wait[3 + RUNNING_MAX + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon->notify.pid ? daemon->notify.pidfd : -1, .events = POLLIN },
 	};
+	struct pollfd *stores = wait + 3 + RUNNING_MAX;
 
 	running_wait(daemon, wait + 3);
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
-	poll(wait, 3 + RUNNING_MAX, -1);
+	for (size_t i = 0; i < daemon->store_count; i++)
+		stores[i] = (struct pollfd){ .events = POLLIN, .fd = daemon->stores[i].child.pid ?
+							     daemon->stores[i].child.pidfd : -1 };
+	poll(wait, 3 + RUNNING_MAX + daemon->store_count, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
 	running_ended(daemon, wait + 3);
 	if (wait[2].revents)
 		daemon_notify_ended(daemon);
+	for (size_t i = 0; i < daemon->store_count; i++)
+		if (stores[i].revents)
+			daemon_store_ended(daemon, &daemon->stores[i]);
 	if (wait[0].revents)
 		take_signals(daemon);
 }
@@ -254,7 +266,7 @@ static bool all_done(const struct daemon *daemon)
 {
 	const struct unit_list *list = &daemon->list;
 
-	if (daemon->running_count)
+	if (daemon->running_count || daemon_stores_busy(daemon))
 		return false;
 	return daemon->stopping ||
 	       (daemon->options->once && daemon_notify_idle(daemon) &&
@@ -318,6 +330,7 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	if (!ret) {
 		units_seed(&daemon);
 		units_look(&daemon);
+		daemon_stores_make(&daemon);
 		daemon.record = true;
 		if (*config->agent.metrics)
 			file_sweep(config->agent.metrics, METRICS_SWEEP_SECONDS);

@@ -105,6 +105,34 @@ int child_start(const struct config *config, const struct unit *unit, enum backu
 /* After it ended. One that died without a word has failed. */
 void child_end(struct child *child, struct run_report *report);
 
+/*
+ * The part of it that all children share. 1 in the child, which has let go of what is the
+ * daemon's own and writes what it has to tell into *report_fd; 0 in the daemon.
+ */
+int child_fork(int lock_fd, struct child *child, int *report_fd, struct error *err);
+/* Reaps it; false with *status of waitpid when it died before it told all. */
+bool child_reap(struct child *child, void *report, size_t size, int *status);
+
+/* ---- further stores (daemon_stores.c) ------------------------------------------ */
+
+/* A store that was dropped from the configuration stays until its child has ended. */
+#define DAEMON_STORES_MAX (2 * CONFIG_STORES_MAX)
+
+struct daemon_store {
+	char name[VOLUME_NAME_MAX + 1];
+	bool dropped;
+	struct child child;		/* a pass; `pid` 0: none */
+	int64_t started_ns, kill_ns;
+	bool wanted;			/* something may be there to be copied */
+	int64_t next_ns;		/* not before, after failures */
+	unsigned failures;		/* in a row */
+	uint64_t failures_total, success_ns;
+	uint64_t lag_points, lag_ns;	/* as last looked */
+	bool lags;			/* for too long, and it was told */
+	char error[256];
+	struct notify_history notify;
+};
+
 /* ---- the daemon ---------------------------------------------------------------- */
 
 #define RUNNING_MAX 16			/* what `runs` may be */
@@ -146,6 +174,10 @@ struct daemon {
 
 	struct running running[RUNNING_MAX];
 	size_t running_count;
+
+	struct daemon_store stores[DAEMON_STORES_MAX];
+	size_t store_count;
+	int64_t stores_looked_ns;
 
 	struct daemon_notify notify;
 	bool stopping;
@@ -198,6 +230,21 @@ int64_t running_wake(const struct daemon *daemon);
 /* Fills `wait` with RUNNING_MAX descriptors to be polled; then takes those that ended. */
 void running_wait(const struct daemon *daemon, struct pollfd wait[static RUNNING_MAX]);
 void running_ended(struct daemon *daemon, const struct pollfd wait[static RUNNING_MAX]);
+
+/* Takes over what the configuration has, at the start and after a reload. */
+void daemon_stores_make(struct daemon *daemon);
+/* Points were committed. */
+void daemon_stores_want(struct daemon *daemon);
+/* At each turn of the loop: starts and ends passes, sees how far stores are behind. */
+void daemon_stores_turn(struct daemon *daemon);
+void daemon_store_ended(struct daemon *daemon, struct daemon_store *store);
+int64_t daemon_stores_wake(const struct daemon *daemon);
+/* Whether a pass goes on, or, once, is still to come. */
+bool daemon_stores_busy(const struct daemon *daemon);
+/* NULL: there is none of that name. */
+struct daemon_store *daemon_store_find(struct daemon *daemon, const char *name);
+size_t daemon_store_metrics(const struct daemon *daemon,
+			    struct metrics_store to[static DAEMON_STORES_MAX]);
 
 /* ---- metrics (daemon_metrics.c) ---------------------------------------------- */
 

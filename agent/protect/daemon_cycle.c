@@ -243,6 +243,9 @@ void run_ended(struct daemon *daemon, const struct running *running, struct run_
 		unit_ended(daemon, (size_t)i, running, report, &event);
 	else
 		run_outcome(daemon, running, report, &ignored);
+	for (size_t p = 0; p < report->count; p++)
+		if (report->parts[p].committed)
+			daemon_stores_want(daemon);
 	daemon_tell(daemon, event);
 }
 

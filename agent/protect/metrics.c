@@ -17,6 +17,11 @@ struct volume_family {
 	double (*value)(const struct metrics_volume *volume);
 };
 
+struct store_family {
+	const char *name, *type, *help;
+	double (*value)(const struct metrics_store *store);
+};
+
 /* ---- values ------------------------------------------------------------------ */
 
 static double seconds(uint64_t ns)
@@ -88,6 +93,37 @@ static double volume_dirty(const struct metrics_volume *volume)
 {
 	return volume->attached ? (double)volume->dirty_bytes : NAN;
 }
+
+static double store_points(const struct metrics_store *store)
+{
+	return (double)store->lag_points;
+}
+
+static double store_lag(const struct metrics_store *store)
+{
+	return seconds(store->lag_ns);
+}
+
+static double store_success(const struct metrics_store *store)
+{
+	return instant(store->success_ns);
+}
+
+static double store_failures(const struct metrics_store *store)
+{
+	return (double)store->failures;
+}
+
+static const struct store_family store_families[] = {
+	{ "clawback_store_lag_points", "gauge",
+	  "Points that were committed and are not in this further store.", store_points },
+	{ "clawback_store_lag_seconds", "gauge",
+	  "Since when the first of them has been missing there.", store_lag },
+	{ "clawback_store_last_success_timestamp_seconds", "gauge",
+	  "When a pass last left nothing to copy.", store_success },
+	{ "clawback_store_failures_total", "counter",
+	  "Passes to this store that failed, since the daemon's start.", store_failures },
+};
 
 static const struct unit_family unit_families[] = {
 	{ "clawback_rpo_objective_seconds", "gauge",
@@ -224,6 +260,22 @@ static void put_volume_family(FILE *file, const struct volume_family *family,
 	}
 }
 
+static void put_store_family(FILE *file, const struct store_family *family,
+			     const struct metrics *metrics)
+{
+	put_head(file, family->name, family->type, family->help);
+	for (size_t i = 0; i < metrics->store_count; i++) {
+		double value = family->value(&metrics->stores[i]);
+
+		if (isnan(value))
+			continue;
+		fprintf(file, "%s{", family->name);
+		put_label(file, "store", metrics->stores[i].name);
+		fputc('}', file);
+		put_value(file, value);
+	}
+}
+
 static void put_daemon(FILE *file, const struct metrics *metrics)
 {
 	put_head(file, "clawback_up", "gauge", "Whether the daemon ran when this was written; "
@@ -256,6 +308,8 @@ char *metrics_text(const struct metrics *metrics)
 	put_points(file, metrics);
 	for (size_t i = 0; i < COUNT(volume_families); i++)
 		put_volume_family(file, &volume_families[i], metrics);
+	for (size_t i = 0; metrics->store_count && i < COUNT(store_families); i++)
+		put_store_family(file, &store_families[i], metrics);
 	bad = ferror(file);
 	if (fclose(file) || bad) {
 		free(text);

@@ -172,11 +172,17 @@ static const struct metrics_volume volumes[] = {
 	{ .name = "w" },
 };
 
+static const struct metrics_store stores[] = {
+	{ .name = "near", .success_ns = 1795000004 * SECOND },
+	{ .name = "far", .lag_points = 6, .lag_ns = 2 * SECOND + SECOND / 2, .failures = 8 },
+};
+
 static void reads_back(void **context)
 {
 	const struct metrics metrics = { .up = true, .loaded = true, .recursion_misses = 9,
 					 .units = units, .unit_count = 2,
-					 .volumes = volumes, .volume_count = 2 };
+					 .volumes = volumes, .volume_count = 2,
+					 .stores = stores, .store_count = 2 };
 	static struct parsed parsed;
 	const char *name = units[0].name;
 
@@ -206,6 +212,12 @@ static void reads_back(void **context)
 	assert_value(8192, &parsed, "clawback_dirty_bytes", "v", NULL);
 	assert_value(0, &parsed, "clawback_tracked", "w", NULL);
 	assert_none(&parsed, "clawback_dirty_bytes", "w", NULL);
+	assert_value(0, &parsed, "clawback_store_lag_points", "near", NULL);
+	assert_value(6, &parsed, "clawback_store_lag_points", "far", NULL);
+	assert_value(2.5, &parsed, "clawback_store_lag_seconds", "far", NULL);
+	assert_value(8, &parsed, "clawback_store_failures_total", "far", NULL);
+	assert_value(1795000004, &parsed, "clawback_store_last_success_timestamp_seconds", "near", NULL);
+	assert_none(&parsed, "clawback_store_last_success_timestamp_seconds", "far", NULL);
 }
 
 /* A counter begins at 0, so that its first step shows; an instant does not. */
