@@ -209,7 +209,7 @@ install: $(BUILD)/clawback
 	install -D -m 755 scripts/packaging/initramfs-hook $(DESTDIR)$(INITRAMFSDIR)/hooks/clawback
 	install -D -m 755 scripts/packaging/initramfs-premount \
 		$(DESTDIR)$(INITRAMFSDIR)/scripts/local-premount/clawback
-	for hook in postgresql-checkpoint mariadb-lock; do \
+	for hook in postgresql-checkpoint mariadb-lock mongodb-lock; do \
 		install -D -m 755 scripts/hooks/$$hook \
 			$(DESTDIR)$(PREFIX)/lib/clawback/hooks/$$hook || exit; done
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
