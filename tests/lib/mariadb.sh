@@ -3,11 +3,12 @@
 #
 #   my_start FOLDER              a server in FOLDER/data (made if it is empty); its socket
 #                                and log are in $work
-#   my_stop FOLDER               in order; or my_kill FOLDER, as a power cut would
+#   my_stop                      in order; or my_kill FOLDER, as a power cut would
 #   my_sql STATEMENT             unadorned rows on stdout
 #   my_client                    the options for a client
-#   my_writer TABLE              inserts row after row, each committed, until my_writer_stop;
-#                                $work/written has a line for each that the server confirmed
+#   my_writer TABLE...           inserts a row into each, again and again, each committed, until
+#                                my_writer_stop; $work/written has a line with the last one's n
+#                                for each round that the server confirmed
 #   my_written                   how many
 my_client=(--no-defaults --socket="$work/my.sock" --user=root)
 
@@ -45,11 +46,15 @@ my_kill() {
 my_sql() { mariadb "${my_client[@]}" --batch --skip-column-names --execute="$1"; }
 
 my_writer() {
+	local table round=
+	for table; do
+		round+="INSERT INTO $table VALUES (NULL, UNIX_TIMESTAMP(NOW(6))); "
+	done
 	: >"$work/written"
 	# The client must be the job, to be ended.
 	mariadb "${my_client[@]}" --batch --skip-column-names --unbuffered >"$work/written" \
 		2>"$work/writer.err" < <(while :; do
-			echo "INSERT INTO $1 VALUES (NULL, UNIX_TIMESTAMP(NOW(6))); SELECT LAST_INSERT_ID();"
+			echo "${round}SELECT LAST_INSERT_ID();"
 		done) &
 	my_writer_pid=$!
 	defer clawback_stop $my_writer_pid

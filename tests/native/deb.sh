@@ -92,6 +92,12 @@ assert_equal "$version" "$(in_root clawback --version | grep -o '[0-9.]*' | head
 in_root systemd-analyze verify /lib/systemd/system/clawback-{protect,handover,handover-root}.service \
 	>"$work/verify" 2>&1 || fail "systemd-analyze verify: $(cat "$work/verify")"
 ! grep clawback "$work/verify" || fail "systemd-analyze verify complains"
+exposure=$(in_root systemd-analyze security --offline=true /lib/systemd/system/clawback-protect.service |
+	sed -n 's/.*exposure level for.*: \([0-9.]*\) .*/\1/p')
+echo "  exposure of the daemon's unit: $exposure"
+# Another systemd may count otherwise.
+! systemctl --version | grep -q '^systemd 252' || grep -q "exposure at $exposure," docs/clawback.8 ||
+	fail "clawback(8) names another figure"
 ! changed | grep 'wants/' || fail "a unit is enabled"
 gunzip -c "$root/usr/share/man/man5/clawback.conf.5.gz" | grep '/usr/local/lib' &&
 	fail "the man page names another folder"

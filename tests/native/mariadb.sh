@@ -84,7 +84,7 @@ for turn in {1..20}; do
 	[ "$took" -le $longest ] || longest=$took
 	kill -KILL $agent 2>/dev/null || true
 	wait $agent 2>/dev/null || true
-done 2>/dev/null
+done
 echo "  written again after $longest ms at most"
 
 echo "== its session is taken away from it: it says so"
@@ -127,7 +127,7 @@ kill -KILL $blocker
 
 echo "== no server"
 my_writer_stop
-my_stop "$work/my"
+my_stop
 assert_refused 1 "it said that it failed\|before it was ready" clawback backup v
 grep -q "hook mariadb-lock: .*ERROR 2002" "$work/refused.err" || fail "what the client said is lost"
 clawback_end
