@@ -96,7 +96,7 @@ exposure=$(in_root systemd-analyze security --offline=true /lib/systemd/system/c
 	sed -n 's/.*exposure level for.*: \([0-9.]*\) .*/\1/p')
 echo "  exposure of the daemon's unit: $exposure"
 # Another systemd may count otherwise.
-! systemctl --version | grep -q '^systemd 252' || grep -q "exposure at $exposure," docs/clawback.8 ||
+! systemctl --version | grep -q '^systemd 252' || grep -q "exposure at $exposure " docs/clawback.8 ||
 	fail "clawback(8) names another figure"
 ! changed | grep 'wants/' || fail "a unit is enabled"
 gunzip -c "$root/usr/share/man/man5/clawback.conf.5.gz" | grep '/usr/local/lib' &&

@@ -45,6 +45,7 @@ cat >/usr/local/sbin/mongosh <<-'END'
 END
 sed -i "s|@server@|$server|" /usr/local/sbin/mongosh
 chmod 755 /usr/local/sbin/mongosh
+export PATH=/usr/local/sbin:$PATH
 
 count() { cat "$server/count"; }
 is_free() { [ "$(count)" = 0 ]; }
