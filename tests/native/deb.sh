@@ -115,7 +115,18 @@ in_root clawback init >/dev/null
 # This kernel may have no device-mapper.
 in_root clawback doctor >"$work/doctor" 2>&1 ||
 	[ "$(grep BAD "$work/doctor" | grep -vc device-mapper)" = 0 ] || fail "doctor: $(cat "$work/doctor")"
-in_root clawback backup v >/dev/null
+# With what the daemon's unit leaves it, a hook can become another user and be ended then.
+printf '%s\n' '#!/bin/sh' 'setpriv --reuid=postgres --regid=postgres --init-groups id -un >/opt/who' \
+	'echo ready' 'read -r _' 'exec setpriv --reuid=postgres --regid=postgres --init-groups sleep 100' \
+	>"$root/opt/hook"
+chmod 755 "$root/opt/hook"
+sed -n 's/^CapabilityBoundingSet=//p' "$root/lib/systemd/system/clawback-protect.service" |
+	xargs | tr 'A-Z ' 'a-z,' | sed 's/cap_/+/g' >"$work/may"
+in_root setpriv --no-new-privs --inh-caps=-all --bounding-set="-all,$(cat "$work/may")" \
+	timeout 20 clawback backup v -o "volume v.hook=/opt/hook" -o "volume v.hook_timeout=1s" \
+	>/dev/null 2>"$work/hook.err" || fail "with $(cat "$work/may"): $(cat "$work/hook.err")"
+assert_equal postgres "$(cat "$root/opt/who")" "who the hook became"
+grep -q "did not end within 1 s" "$work/hook.err" || fail "the hook was not ended: $(cat "$work/hook.err")"
 in_root timeout 20 clawback protect --once >"$work/once" 2>&1 || fail "protect: $(cat "$work/once")"
 in_root systemctl enable clawback-protect.service clawback-handover.service 2>/dev/null
 [ -d /sys/fs/bpf/clawback ] || fail "nothing is tracked"
