@@ -169,6 +169,7 @@ static void config_defaults(struct config *config)
 	config->agent.limits.nice = 5;
 	config->agent.limits.io_class = IO_CLASS_BEST_EFFORT;
 	config->agent.limits.io_priority = 7;
+	config->agent.runs = 2;
 	schedule_unset(&config->agent.schedule);
 	notify_unset(&config->notify);
 }

@@ -62,6 +62,7 @@ static const struct key agent_keys[] = {
 	  366 * 86400 * SECOND_NS },
 	{ "latency_target", KEY_DURATION, FIELD(struct config, agent.limits.latency_target_ns), 0,
 	  3600 * SECOND_NS },
+	{ "runs", KEY_U32, FIELD(struct config, agent.runs), 1, 16 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };

@@ -156,7 +156,7 @@ static void run_result(const struct run *run, size_t i, struct backup_result *re
 {
 	const struct run_volume *volume = &run->volumes[i];
 
-	result->kind = volume->full ? POINT_FULL : POINT_INCREMENTAL;
+	result->kind = volume->kind;
 	result->will_read_bytes = volume->point.marked_bytes;
 	result->rescan = volume->rescan;
 	result->unchanged_bytes = volume->output.unchanged_bytes;
@@ -199,6 +199,7 @@ static void run_fini(struct run *run)
 		point_fini(&volume->point);
 		bitmap_fini(&volume->pending);
 		extent_list_fini(&volume->extents);
+		extent_list_fini(&volume->since);
 		volume_fingerprints_close(volume);
 		crypto_wipe(&volume->keys, sizeof(volume->keys));
 		cleanup_close(&volume->lock_fd);

@@ -12,15 +12,15 @@
 #include <unistd.h>
 
 /*
- * How long the snapshot may stand. What reads the whole volume is let go on: ended, it
- * would have to begin anew, and there never would be a point.
+ * How long the snapshot may stand. A full, a differential, a rescan is let go on: ended,
+ * it would have to begin anew, and there never would be a point.
  */
 void run_limit_snapshot(struct run *run, uint64_t since_ns)
 {
 	uint64_t limit = run->host->config->agent.limits.snapshot_max_ns;
 
 	for (size_t i = 0; i < run->count; i++)
-		if (run->volumes[i].full || run->volumes[i].rescan)
+		if (run->volumes[i].rescan || run->volumes[i].kind != POINT_INCREMENTAL)
 			limit = 0;
 	run->snapshot_end_ns = limit ? since_ns + limit : 0;
 	interrupt_deadline(run->snapshot_end_ns);
@@ -143,7 +143,8 @@ int run_read(struct run *run, size_t i, struct error *err)
 		.store = run->host->store,
 		.segment_prefix = prefix,
 		.fingerprints = volume->fingerprints,
-		.compare = volume->compare &&
+		/* A differential has what is unlike the full, not unlike the last point. */
+		.compare = volume->compare && volume->kind != POINT_DIFFERENTIAL &&
 			   (volume->rescan || volume->config->skip_unchanged),
 		.options = run->pipeline,
 		.progress = { run->options->report ? run_report : NULL, run_read_done, run },
