@@ -50,6 +50,8 @@ turn_without() {
 turn_tracked() { writer tracked "$1"; }
 turn_cycles() {
 	local first
+	# Else there is no cycle to wait for.
+	fill "$volume" 1
 	clawback_start protect --json
 	wait_for 60 has_ended 1
 	first=$(ended)
