@@ -121,39 +121,65 @@ static int identity_check(const struct point_name *name, const struct point *poi
 	return 0;
 }
 
-int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
-	       struct point *point, struct error *err)
+/* What a head says, once it is known to be that of the point that was asked for. */
+static int head_parse(const struct point_name *name, const uint8_t *head, size_t head_length,
+		      const struct point_header *header, const struct uuid *volume,
+		      uint64_t number, struct point *point, struct error *err)
 {
-	CLEANUP_FREE uint8_t *head = NULL;
-	struct point_name name = { .repo = repo };
-	struct point_header header;
 	struct signing_public signer;
-	size_t head_length = 0;
-	int ret;
+	int ret = signature_check(name, head, head_length, &signer, err);
 
-	memset(point, 0, sizeof(*point));
-	point_key(volume, number, name.key);
-	ret = head_fetch(&name, &head, &head_length, &header, err);
-	if (!ret)
-		ret = signature_check(&name, head, head_length, &signer, err);
 	if (ret)
 		return ret;
-	ret = point_manifest_parse((const char *)head + sizeof(header),
-				   get_le32(header.manifest_length), point, err);
+	ret = point_manifest_parse((const char *)head + sizeof(*header),
+				   get_le32(header->manifest_length), point, err);
 	if (ret)
-		return error_prefix(err, "%s/%s", store_url(repo->store), name.key);
-	ret = identity_check(&name, point, volume, number, &signer, err);
-	if (!ret && (point->map_inline ? point->map_bytes : 0) != get_le32(header.map_length))
-		ret = point_damaged(&name, "disagrees with itself about its map", err);
+		return error_prefix(err, "%s/%s", store_url(name->repo->store), name->key);
+	ret = identity_check(name, point, volume, number, &signer, err);
+	if (!ret && (point->map_inline ? point->map_bytes : 0) != get_le32(header->map_length))
+		ret = point_damaged(name, "disagrees with itself about its map", err);
 	if (ret) {
 		point_fini(point);
 		return ret;
 	}
 	digest_of(head, head_length, point->hash);
 	point->head_bytes = head_length;
-	point->object_bytes = head_length + get_le32(header.map_length) +
-			      get_le64(header.frames_length);
+	point->object_bytes = head_length + get_le32(header->map_length) +
+			      get_le64(header->frames_length);
 	return 0;
+}
+
+int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
+	       struct point *point, struct error *err)
+{
+	CLEANUP_FREE uint8_t *head = NULL;
+	struct point_name name = { .repo = repo };
+	struct point_header header;
+	size_t head_length = 0;
+	int ret;
+
+	memset(point, 0, sizeof(*point));
+	point_key(volume, number, name.key);
+	ret = head_fetch(&name, &head, &head_length, &header, err);
+	return ret ? ret : head_parse(&name, head, head_length, &header, volume, number, point,
+				      err);
+}
+
+int point_head_parse(struct repo *repo, const char *key, const uint8_t *head, size_t length,
+		     const struct uuid *volume, uint64_t number, struct point *point,
+		     struct error *err)
+{
+	struct point_name name = { .repo = repo };
+	struct point_header header;
+	size_t head_length;
+	int ret;
+
+	memset(point, 0, sizeof(*point));
+	snprintf(name.key, sizeof(name.key), "%s", key);
+	ret = header_check(&name, head, length, &header, &head_length, err);
+	if (!ret && head_length != length)
+		ret = point_damaged(&name, "is damaged: a point in it has another length", err);
+	return ret ? ret : head_parse(&name, head, length, &header, volume, number, point, err);
 }
 
 /* ---- finding ----------------------------------------------------------- */

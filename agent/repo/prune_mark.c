@@ -4,7 +4,7 @@
  * point's, both become one map, and so up to a visible point or a full map. Frames of
  * hidden points that these maps list are live: what a map lists at all is what its
  * point added to those below, so all maps together list all that any point needs.
- * Memory: one map of a chain (33 at most) at a time, 16 bytes a live segment, often twice.
+ * Memory: one map of a chain (33 at most) at a time, 32 bytes a run of live frames, often twice.
  */
 #include "agent/repo/prune_private.h"
 
@@ -17,18 +17,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-
-struct live { uint64_t number; uint32_t segment; };
-
-struct marking {
-	struct prune *prune;
-	const struct retention *old;
-	struct retention *next;
-	struct uuid run;
-	size_t map_room;
-	struct live *live;
-	size_t live_count, live_room;
-};
 
 static int no_memory(struct error *err)
 {
@@ -156,7 +144,22 @@ static int compare_live(const void *a, const void *b)
 
 	if (x->number != y->number)
 		return x->number < y->number ? -1 : 1;
-	return x->segment < y->segment ? -1 : x->segment > y->segment;
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* Whether `next` begins in `live` or at its end; then it becomes part of it. */
+static bool live_join(struct live *live, const struct live *next)
+{
+	uint64_t end = next->offset + next->length;
+
+	if (live->number != next->number || live->segment != next->segment ||
+	    next->offset < live->offset || next->offset > live->offset + live->length)
+		return false;
+	if (end > live->offset + live->length)
+		live->length = end - live->offset;
+	return true;
 }
 
 static void live_sort(struct marking *marking)
@@ -166,7 +169,7 @@ static void live_sort(struct marking *marking)
 	if (marking->live_count)
 		qsort(marking->live, marking->live_count, sizeof(*marking->live), compare_live);
 	for (size_t i = 0; i < marking->live_count; i++)
-		if (!kept || compare_live(&marking->live[kept - 1], &marking->live[i]))
+		if (!kept || !live_join(&marking->live[kept - 1], &marking->live[i]))
 			marking->live[kept++] = marking->live[i];
 	marking->live_count = kept;
 }
@@ -191,26 +194,42 @@ static int live_make_room(struct marking *marking)
 static int live_add(struct marking *marking, const struct map_frame *frame,
 		    struct error *err)
 {
-	const struct live *last = marking->live_count ?
-				  &marking->live[marking->live_count - 1] : NULL;
+	struct live live = {
+		.number = frame->point, .segment = frame->segment, .offset = frame->offset,
+		.length = frame->length,
+	};
 
-	if (last && last->number == frame->point && last->segment == frame->segment)
-		return 0;	/* frames come in runs of one segment */
+	if (marking->live_count && live_join(&marking->live[marking->live_count - 1], &live))
+		return 0;	/* frames come in runs */
 	if (marking->live_count == marking->live_room && live_make_room(marking))
 		return no_memory(err);
-	marking->live[marking->live_count++] = (struct live){ frame->point, frame->segment };
+	marking->live[marking->live_count++] = live;
 	return 0;
 }
 
 /* What was given up earlier cannot be needed now; a record that says so would be wrong. */
-static bool frame_gone(const struct retention *old, const struct map_frame *frame)
+static int frame_check(struct marking *marking, const struct map_frame *frame,
+		       struct error *err)
 {
+	const struct retention *old = marking->old;
 	const struct retention_serving *serving;
+	struct pack_place place;
+	int ret;
 
+	if (frame->length > UINT64_MAX - frame->offset)
+		return -EBADMSG;
 	if (!extent_list_contains(&old->pruned, frame->point))
-		return false;
+		return 0;
 	serving = retention_serving_find(old, frame->point);
-	return !serving || !extent_list_contains(&serving->segments, frame->segment);
+	if (serving && extent_list_contains(&serving->segments, frame->segment))
+		return 0;
+	ret = packs_find_frames(marking->packs, frame->point, frame->segment, frame->offset,
+				&place, err);
+	if (ret)
+		return ret;
+	/* Packs hold runs of whole frames. */
+	return place.item && frame->length <= place.item->offset + place.item->length -
+	       frame->offset ? 0 : -EBADMSG;
 }
 
 static int live_of_map(struct marking *marking, const struct point *point,
@@ -218,38 +237,19 @@ static int live_of_map(struct marking *marking, const struct point *point,
 {
 	for (size_t i = 0; i < map->frame_count; i++) {
 		const struct map_frame *frame = &map->frames[i];
+		int ret = frame_check(marking, frame, err);
 
-		if (frame_gone(marking->old, frame))
+		if (ret && !err->code)
 			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
-					      " of %s needs segment %" PRIu32 " of point %"
-					      PRIu64 ", which was pruned; look with clawback "
-					      "verify", point->number, point->volume_name,
-					      frame->segment, frame->point);
+					      " of %s needs frames in segment %" PRIu32 " of "
+					      "point %" PRIu64 ", which were pruned; look with "
+					      "clawback verify", point->number,
+					      point->volume_name, frame->segment, frame->point);
+		if (ret)
+			return ret;
 		if (retention_hides(marking->old, frame->point) &&
 		    live_add(marking, frame, err))
 			return err->code;
-	}
-	return 0;
-}
-
-static int serving_make(struct marking *marking, struct error *err)
-{
-	struct retention *next = marking->next;
-	struct retention_serving *serving = NULL;
-
-	live_sort(marking);
-	next->serving = calloc(marking->live_count + 1, sizeof(*next->serving));
-	if (!next->serving)
-		return no_memory(err);
-	for (size_t i = 0; i < marking->live_count; i++) {
-		const struct live *live = &marking->live[i];
-
-		if (!serving || serving->number != live->number) {
-			serving = &next->serving[next->serving_count++];
-			serving->number = live->number;
-		}
-		if (extent_list_append(&serving->segments, live->segment, 1))
-			return no_memory(err);
 	}
 	return 0;
 }
@@ -280,6 +280,8 @@ static int mark_point(struct marking *marking, uint64_t number, struct error *er
 		ret = map_keep(marking, had, err);
 	if (!ret)
 		ret = live_of_map(marking, &point, &map, err);
+	for (size_t i = 0; i < point.segment_count; i++)
+		marking->visible_bytes += point.segments[i].bytes;
 	map_fini(&map);
 out:
 	point_fini(&point);
@@ -302,7 +304,8 @@ static int mark_points(struct marking *marking, struct error *err)
 		if (!ret && options->report)
 			options->report(options->context, i + 1, count);
 	}
-	return ret ? ret : serving_make(marking, err);
+	live_sort(marking);
+	return ret ? ret : prune_repack(marking, err);
 }
 
 static int next_begin(struct prune *prune, const struct retention *old,
@@ -322,17 +325,23 @@ static int next_begin(struct prune *prune, const struct retention *old,
 int prune_mark(struct prune *prune, const struct retention *old, struct retention *next,
 	       struct error *err)
 {
-	struct marking marking = { .prune = prune, .old = old, .next = next };
+	struct marking marking = {
+		.prune = prune, .old = old, .next = next,
+		.packs = packs_new(prune->repo, &prune->volume, old),
+	};
 	int ret = uuid_new(&marking.run);
 
-	if (ret)
+	if (ret) {
+		packs_free(marking.packs);
 		return error_set(err, ret, "no random numbers");
+	}
 	ret = next_begin(prune, old, next);
-	if (ret)
-		no_memory(err);
+	if (ret || !marking.packs)
+		ret = no_memory(err);
 	else
 		ret = mark_points(&marking, err);
 	free(marking.live);
+	packs_free(marking.packs);
 	prune->result->points = extent_list_blocks(&old->forgotten);
 	prune->result->serving = next->serving_count;
 	if (ret)

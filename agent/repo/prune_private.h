@@ -2,13 +2,16 @@
  * What the files of repo_prune share.
  *
  *   mark   makes the next record: every visible point's map without any forgotten
- *	    point below it, and which segments of pruned points still serve
+ *	    point below it, and which bytes of pruned points are still needed
+ *   repack moves these out of objects that are mostly dead, and says for the record
+ *	    where they lie
  *   sweep  goes through the volume's objects with one record, which says of each
  *	    whether it is needed; needs no map and no key
  */
 #ifndef CLAWBACK_REPO_PRUNE_PRIVATE_H
 #define CLAWBACK_REPO_PRUNE_PRIVATE_H
 
+#include "agent/repo/pack_format.h"
 #include "agent/repo/repo_private.h"
 
 struct prune {
@@ -19,6 +22,47 @@ struct prune {
 	struct prune_result *result;
 };
 
+/* Bytes of a hidden point's segment that visible points need: one frame or neighbours. */
+struct live {
+	uint64_t number, offset, length;
+	uint32_t segment;
+};
+
+struct marking {
+	struct prune *prune;
+	const struct retention *old;
+	struct retention *next;
+	struct packs *packs;		/* of `old` */
+	struct uuid run;
+	size_t map_room;
+	struct live *live;
+	size_t live_count, live_room;
+	uint64_t visible_bytes;		/* of visible points' segments: all needed */
+};
+
+/*
+ * Fills `serving`, `packs` and `dead_bytes` of marking->next so that all of marking->live
+ * (sorted, none overlapping) is kept; stores new packs, unless dry_run.
+ */
+int prune_repack(struct marking *marking, struct error *err);
+
+/* A pack on its way to the store. */
+struct pack_writer;
+
+/* Nothing is stored when `dry_run`; the result is the same but for digests. */
+struct pack_writer *pack_writer_new(struct marking *marking, struct error *err);
+/* Begins an item; one that continues the last is made part of it. */
+int pack_writer_item(struct pack_writer *writer, const struct pack_item *item,
+		     struct error *err);
+/* Its bytes, in any number of pieces; NULL when dry_run. */
+int pack_writer_add(struct pack_writer *writer, const void *data, size_t length,
+		    struct error *err);
+bool pack_writer_full(const struct pack_writer *writer);
+bool pack_writer_empty(const struct pack_writer *writer);
+/* Stores the index, and adds the pack to marking->next. Ends the writer, as abort does. */
+int pack_writer_finish(struct pack_writer *writer, struct error *err);
+void pack_writer_abort(struct pack_writer *writer);
+
 /*
  * `next` is what follows `old` when all that is forgotten in it is pruned; its rebased
  * maps are stored, unless dry_run. Initialised on success only.
@@ -26,7 +70,10 @@ struct prune {
 int prune_mark(struct prune *prune, const struct retention *old, struct retention *next,
 	       struct error *err);
 
-struct sweep_count { uint64_t objects, bytes; };
+struct sweep_count {
+	uint64_t objects, bytes;
+	uint64_t total_bytes;		/* of all there are, but records */
+};
 
 /* Counts what `retention` does not need; deletes it, if `deletes`. */
 int prune_sweep(struct prune *prune, const struct retention *retention, bool deletes,

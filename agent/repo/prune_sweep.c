@@ -19,12 +19,14 @@
 
 #define RUN_DIGITS 16
 
-enum swept_kind { SWEPT_POINT, SWEPT_MAP, SWEPT_REBASED, SWEPT_SEGMENT, SWEPT_RECORD };
+enum swept_kind {
+	SWEPT_POINT, SWEPT_MAP, SWEPT_REBASED, SWEPT_SEGMENT, SWEPT_PACK, SWEPT_RECORD,
+};
 
 struct swept {
 	enum swept_kind kind;
-	uint32_t segment;
-	uint64_t number;		/* of a record: its sequence */
+	uint32_t segment;		/* of a pack: its number */
+	uint64_t number;		/* of a record or a pack: its sequence */
 	uint64_t sequence;		/* of a rebased map */
 	uint8_t run[RUN_DIGITS / 2];
 	uint64_t bytes;
@@ -88,6 +90,8 @@ static bool swept_parse(const char *name, struct swept *swept)
 		swept->kind = SWEPT_MAP;
 	else if (take_text(&name, "segments/"))
 		swept->kind = SWEPT_SEGMENT;
+	else if (take_text(&name, "packs/"))
+		swept->kind = SWEPT_PACK;
 	else
 		return false;
 	if (!take_number(&name, 10, &swept->number) || !swept->number)
@@ -100,7 +104,7 @@ static bool swept_parse(const char *name, struct swept *swept)
 	if (swept->kind != SWEPT_RECORD && swept->kind != SWEPT_POINT &&
 	    (!take_text(&name, "-") || !take_run(&name, swept->run)))
 		return false;
-	if (swept->kind == SWEPT_SEGMENT &&
+	if ((swept->kind == SWEPT_SEGMENT || swept->kind == SWEPT_PACK) &&
 	    (!take_text(&name, "-") || !take_number(&name, 6, &segment)))
 		return false;
 	swept->segment = (uint32_t)segment;
@@ -112,9 +116,11 @@ static void swept_key(const struct sweep *sweep, const struct swept *swept,
 {
 	struct retention_map map = { .number = swept->number, .sequence = swept->sequence };
 	struct point point = { .volume = sweep->prune->volume, .number = swept->number };
+	struct retention_pack pack = { .sequence = swept->number, .number = swept->segment };
 	char prefix[STORE_KEY_MAX];
 
 	memcpy(map.run.b, swept->run, sizeof(swept->run));
+	memcpy(pack.run.b, swept->run, sizeof(swept->run));
 	point.run = map.run;
 	switch (swept->kind) {
 	case SWEPT_RECORD:
@@ -128,6 +134,9 @@ static void swept_key(const struct sweep *sweep, const struct swept *swept,
 		break;
 	case SWEPT_REBASED:
 		retention_map_key(&point.volume, &map, key);
+		break;
+	case SWEPT_PACK:
+		pack_key(&point.volume, &pack, key);
 		break;
 	case SWEPT_SEGMENT:
 		point_segment_prefix(&point, prefix);
@@ -154,18 +163,25 @@ static int swept_seen(void *context, const char *key, uint64_t bytes)
 		sweep->room = room;
 	}
 	swept.bytes = bytes;
+	if (swept.kind != SWEPT_RECORD)
+		sweep->count->total_bytes += bytes;
 	sweep->items[sweep->item_count++] = swept;
 	return 0;
 }
 
-/* Records last; else by number, a point before what belongs to it. */
+/* What belongs to a sequence, not to a point. */
+static bool of_sequence(const struct swept *swept)
+{
+	return swept->kind == SWEPT_RECORD || swept->kind == SWEPT_PACK;
+}
+
+/* By number, a point before what belongs to it; packs and records last. */
 static int compare_swept(const void *a, const void *b)
 {
 	const struct swept *x = a, *y = b;
-	bool x_record = x->kind == SWEPT_RECORD, y_record = y->kind == SWEPT_RECORD;
 
-	if (x_record != y_record)
-		return x_record ? 1 : -1;
+	if (of_sequence(x) != of_sequence(y))
+		return of_sequence(x) ? 1 : -1;
 	if (x->number != y->number)
 		return x->number < y->number ? -1 : 1;
 	return x->kind < y->kind ? -1 : x->kind > y->kind;
@@ -285,6 +301,21 @@ static int sweep_number(struct sweep *sweep, const struct swept *items, size_t c
 	return ret;
 }
 
+/* One of a later record may be that of a prune that is under way, as a rebased map. */
+static int sweep_pack(struct sweep *sweep, const struct swept *swept, struct error *err)
+{
+	const struct retention *retention = sweep->retention;
+	const struct retention_pack wanted = {
+		.sequence = swept->number, .number = swept->segment,
+	};
+	const struct retention_pack *pack = retention_pack_find(retention, &wanted);
+
+	if (swept->number > retention->sequence ||
+	    (pack && !memcmp(pack->run.b, swept->run, sizeof(swept->run))))
+		return 0;
+	return drop(sweep, swept, err);
+}
+
 /* Older records, once whoever may have begun with them has had the grace period. They
  * are not counted: it is not they that take space. */
 static int sweep_record(struct sweep *sweep, const struct swept *swept, struct error *err)
@@ -311,9 +342,10 @@ static int sweep_items(struct sweep *sweep, struct error *err)
 
 		if (first->kind == SWEPT_RECORD) {
 			ret = sweep_record(sweep, first, err);
+		} else if (first->kind == SWEPT_PACK) {
+			ret = sweep_pack(sweep, first, err);
 		} else {
-			while (at + count < sweep->item_count &&
-			       first[count].kind != SWEPT_RECORD &&
+			while (at + count < sweep->item_count && !of_sequence(&first[count]) &&
 			       first[count].number == first->number)
 				count++;
 			ret = sweep_number(sweep, first, count, err);

@@ -17,10 +17,11 @@
 #include "agent/repo/repo.h"
 
 #define RETENTION_MAGIC "CLAWRET1"
-#define RETENTION_VERSION 1
+#define RETENTION_VERSION 2		/* written; 1, without packs, is read */
 #define RETENTION_SIGN_LABEL "clawback retention v1"
 #define RETENTION_RECORD_MAX (64u << 20)
 #define RETENTION_SEGMENTS_MAX 1000000u	/* of a point: six digits in a name */
+#define RETENTION_PACKS_MAX 1000000u	/* of a prune: likewise */
 
 struct retention_header {
 	uint8_t magic[8];
@@ -52,6 +53,9 @@ const struct retention_map *retention_map_find(const struct retention *retention
 					       uint64_t number);
 const struct retention_serving *retention_serving_find(const struct retention *retention,
 						       uint64_t number);
+/* The pack with the sequence and number of `wanted`, or NULL. */
+const struct retention_pack *retention_pack_find(const struct retention *retention,
+						 const struct retention_pack *wanted);
 void retention_map_key(const struct uuid *volume, const struct retention_map *map,
 		       char key[static STORE_KEY_MAX]);
 

@@ -78,6 +78,7 @@ struct plan_range {
 };
 
 struct plan {
+	struct places *places;	/* opened before the map: where its frames lie */
 	struct map map;
 	struct frame_index index;
 	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
@@ -122,9 +123,8 @@ struct source_list {
 
 /* Loads and opens all, in parallel: a wrong key must show before the first write. */
 int source_list_open(struct source_list *list, const struct plan *plan,
-		     struct repo *repo, const struct point *point,
-		     const struct key_ring *ring, uint32_t threads,
-		     struct error *err);
+		     const struct point *point, const struct key_ring *ring,
+		     uint32_t threads, struct error *err);
 void source_list_fini(struct source_list *list);
 
 /* ---- run.c ------------------------------------------------------------- */
@@ -139,7 +139,6 @@ struct buffer {
 };
 
 struct job {
-	struct repo *repo;
 	const struct point *point;
 	struct restore_target *target;
 	const struct restore_options *options;

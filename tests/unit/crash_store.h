@@ -217,9 +217,63 @@ static inline int crash_list(struct store *store, const char *prefix, store_list
 	return ret;
 }
 
+/* A large object: there when it is finished, which is one change. */
+struct crash_upload {
+	struct store_upload base;
+	char *key;
+	uint8_t *data;
+	size_t length;
+};
+
+static inline int crash_upload_start(struct store *store, const char *key,
+				     struct store_upload **upload, struct error *err)
+{
+	struct crash_upload *made = calloc(1, sizeof(*made));
+
+	(void)err;
+	assert_non_null(made);
+	made->base.store = store;
+	made->key = strdup(key);
+	*upload = &made->base;
+	return 0;
+}
+
+static inline int crash_upload_write(struct store_upload *upload, const void *data,
+				     size_t length, struct error *err)
+{
+	struct crash_upload *made = (struct crash_upload *)upload;
+
+	(void)err;
+	made->data = realloc(made->data, made->length + length + 1);
+	assert_non_null(made->data);
+	memcpy(made->data + made->length, data, length);
+	made->length += length;
+	return 0;
+}
+
+static inline void crash_upload_abort(struct store_upload *upload)
+{
+	struct crash_upload *made = (struct crash_upload *)upload;
+
+	free(made->key);
+	free(made->data);
+	free(made);
+}
+
+static inline int crash_upload_finish(struct store_upload *upload, struct error *err)
+{
+	struct crash_upload *made = (struct crash_upload *)upload;
+	int ret = crash_put(upload->store, made->key, made->data, made->length, 0, err);
+
+	crash_upload_abort(upload);
+	return ret;
+}
+
 static const struct store_ops crash_ops = {
 	.put = crash_put, .get = crash_get, .get_all = crash_get_all, .size = crash_size,
-	.delete = crash_delete, .list = crash_list,
+	.delete = crash_delete, .list = crash_list, .upload_start = crash_upload_start,
+	.upload_write = crash_upload_write, .upload_finish = crash_upload_finish,
+	.upload_abort = crash_upload_abort,
 };
 
 static inline void crash_store_init(struct crash_store *crash)
