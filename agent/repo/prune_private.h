@@ -70,6 +70,47 @@ void pack_writer_abort(struct pack_writer *writer);
 int prune_mark(struct prune *prune, const struct retention *old, struct retention *next,
 	       struct error *err);
 
+/* ---- a volume's objects ------------------------------------------------ */
+
+#define SWEPT_RUN_BYTES 8		/* as many of a run's id are in a name */
+
+enum swept_kind {
+	SWEPT_POINT, SWEPT_MAP, SWEPT_REBASED, SWEPT_SEGMENT, SWEPT_PACK, SWEPT_RECORD,
+};
+
+enum swept_fate {
+	FATE_UNKNOWN,			/* stays: of a run or a prune under way, perhaps */
+	FATE_NEEDED,
+	FATE_STUB,			/* what keeps its number taken is put in its place */
+	FATE_GOES,
+};
+
+struct swept {
+	enum swept_fate fate;
+	enum swept_kind kind;
+	uint32_t segment;		/* of a pack: its number */
+	uint64_t number;		/* of a record or a pack: its sequence */
+	uint64_t sequence;		/* of a rebased map */
+	uint8_t run[SWEPT_RUN_BYTES];
+	uint64_t bytes;
+};
+
+/* By number, a point before what belongs to it; packs and records last. */
+struct swept_list {
+	struct swept *items;		/* to be freed */
+	size_t count, room;
+};
+int swept_list(struct repo *repo, const struct uuid *volume, struct swept_list *list,
+	       struct error *err);
+void swept_key(const struct uuid *volume, const struct swept *swept,
+	       char key[static STORE_KEY_MAX]);
+/* Whether it belongs to a sequence, not to a point. */
+bool swept_of_sequence(const struct swept *swept);
+
+/* Says of each what is to become of it, if `retention` is what counts; needs no key. */
+int sweep_judge(struct repo *repo, const struct uuid *volume, const struct retention *retention,
+		struct swept_list *list, struct error *err);
+
 struct sweep_count {
 	uint64_t objects, bytes;
 	uint64_t total_bytes;		/* of all there are, but records */

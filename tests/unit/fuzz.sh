@@ -34,6 +34,7 @@ agent/repo/pack_index.c repo_pack
 agent/repo/packs.c repo_pack
 agent/repo/point_load.c repo_point
 agent/repo/point_manifest.c repo_manifest
+agent/repo/prune_names.c repo_sweep
 agent/repo/prune_sweep.c repo_sweep
 agent/repo/repo.c repo_root
 agent/repo/repo_volume.c repo_volume
