@@ -191,6 +191,30 @@ int point_numbers(struct repo *repo, const struct uuid *volume,
 		  uint64_t **numbers, size_t *count, struct error *err);
 
 /*
+ * Loads many, several at once, and calls `each` with one after the other, in the order of
+ * `numbers`; what it is given is gone afterwards. A result of its other than 0 ends it.
+ */
+typedef int (*points_each_fn)(void *context, const struct point *point, struct error *err);
+int points_load(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
+		size_t count, points_each_fn each, void *context, struct error *err);
+
+/* What a list shows of a point. */
+struct point_facts {
+	uint64_t number, time_ns, marked_bytes, stored_bytes;
+	enum point_kind kind;
+	enum point_consistency consistency;
+};
+
+/*
+ * Facts of many points, in the order of `numbers`, which rise; caller frees *facts. With
+ * `path` (may be NULL) they are kept in that file, and only the points that came since are
+ * read, and the last one of those before, to see that it is still the same history.
+ */
+int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
+		     size_t count, const char *path, struct point_facts **facts,
+		     struct error *err);
+
+/*
  * "latest" (or NULL), a number, or an RFC 3339 UTC time (the newest point whose
  * time is not later). -ENOENT with a message that names what there is.
  */

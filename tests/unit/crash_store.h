@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CRASH_PAGE 1000		/* keys in an answer to a listing */
 
@@ -34,8 +35,15 @@ struct crash_store {
 	bool kill_after;		/* it takes effect nevertheless */
 	void (*before_put)(const char *key);	/* what another process does just then */
 	struct crash_counts { uint64_t gets, puts, deletes, pages; } counts;
+	unsigned rtt_ms;		/* how long each request takes; several go on at once */
 	pthread_mutex_t lock;		/* held through a request; recursive */
 };
+
+static inline void crash_wait(const struct crash_store *crash, uint64_t requests)
+{
+	if (crash->rtt_ms)
+		usleep((useconds_t)(crash->rtt_ms * 1000u * requests));
+}
 
 static inline void crash_unlock(pthread_mutex_t **lock)
 {
@@ -134,6 +142,7 @@ static inline void crash_drop(struct crash_store *crash, size_t at)
 static inline int crash_put_now(struct crash_store *crash, const char *key, const void *data,
 				size_t length, unsigned flags, struct error *err)
 {
+	crash_wait(crash, 1);
 	CRASH_LOCK(crash);
 	bool told, done = crash_change(crash, &told);
 
@@ -162,6 +171,7 @@ static inline int crash_put(struct store *store, const char *key, const void *da
 
 static inline int crash_delete(struct store *store, const char *key, struct error *err)
 {
+	crash_wait(crash_of(store), 1);
 	CRASH_LOCK(crash_of(store));
 	struct crash_store *crash = crash_of(store);
 	bool told, done = crash_change(crash, &told), found;
@@ -191,6 +201,7 @@ static inline const struct crash_object *crash_object(struct store *store, const
 static inline int crash_get(struct store *store, const char *key, uint64_t offset,
 			    void *buffer, size_t room, size_t *got, struct error *err)
 {
+	crash_wait(crash_of(store), 1);
 	CRASH_LOCK(crash_of(store));
 	const struct crash_object *object = crash_object(store, key, err);
 
@@ -208,6 +219,7 @@ static inline int crash_get(struct store *store, const char *key, uint64_t offse
 static inline int crash_get_all(struct store *store, const char *key, size_t limit,
 				uint8_t **data, size_t *length, struct error *err)
 {
+	crash_wait(crash_of(store), 1);
 	CRASH_LOCK(crash_of(store));
 	const struct crash_object *object = crash_object(store, key, err);
 
@@ -226,6 +238,7 @@ static inline int crash_get_all(struct store *store, const char *key, size_t lim
 static inline int crash_size(struct store *store, const char *key, uint64_t *bytes,
 			     struct error *err)
 {
+	crash_wait(crash_of(store), 1);
 	CRASH_LOCK(crash_of(store));
 	const struct crash_object *object = crash_object(store, key, err);
 
@@ -253,7 +266,9 @@ static inline int crash_list(struct store *store, const char *prefix, store_list
 		seen++;
 		ret = visit(context, crash->objects[i].key, crash->objects[i].length);
 	}
-	crash->counts.pages += seen ? (seen + CRASH_PAGE - 1) / CRASH_PAGE : 1;
+	seen = seen ? (seen + CRASH_PAGE - 1) / CRASH_PAGE : 1;
+	crash->counts.pages += seen;
+	crash_wait(crash, seen);
 	return ret;
 }
 
