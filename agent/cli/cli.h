@@ -14,6 +14,7 @@
 #include "agent/repo/repo.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -84,6 +85,10 @@ int cli_volume(const struct cli *cli, const char *name,
 /* "VOLUME@POINT" cut at the last '@'; *point NULL when there is none. The text is
  * changed in place. */
 void cli_split_point(char *text, const char **point);
+
+/* Where what is known of a volume's points is kept: point_facts_load's `path`. */
+void cli_facts_path(const struct cli *cli, const struct repo_volume *volume,
+		    char path[static PATH_MAX]);
 
 /* The recovery key options, for the verbs that open data. */
 struct cli_key {

@@ -286,8 +286,7 @@ static bool parse_number(const char *text, uint64_t *number)
 	return !errno && !*end;
 }
 
-/* 2026-11-23T20:15:00Z, also with a fraction of a second. */
-static bool parse_time(const char *text, uint64_t *time_ns)
+bool point_time_parse(const char *text, uint64_t *first_ns, uint64_t *time_ns)
 {
 	struct tm tm;
 	const char *rest;
@@ -310,6 +309,9 @@ static bool parse_time(const char *text, uint64_t *time_ns)
 	if (__builtin_mul_overflow((uint64_t)seconds, UINT64_C(1000000000), time_ns) ||
 	    __builtin_add_overflow(*time_ns, fraction, time_ns))
 		*time_ns = UINT64_MAX;
+	/* Without a fraction all of the second was named. */
+	*first_ns = *time_ns - (*time_ns < UINT64_MAX && fraction == 999999999 &&
+				unit == 1000000000 ? fraction : 0);
 	return true;
 }
 
@@ -335,7 +337,7 @@ int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 	       struct point *point, struct error *err)
 {
 	CLEANUP_FREE uint64_t *numbers = NULL;
-	uint64_t number, time_ns;
+	uint64_t number, first_ns, time_ns;
 	size_t count;
 	int ret;
 
@@ -349,7 +351,7 @@ int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 				 "run clawback backup");
 	if (!text || !strcmp(text, "latest"))
 		return point_load(repo, volume, numbers[count - 1], point, err);
-	if (parse_time(text, &time_ns))
+	if (point_time_parse(text, &first_ns, &time_ns))
 		return find_by_time(repo, volume, numbers, count, time_ns, point, err);
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%s\" is no recovery point: give "
 			      "latest, a number, or a UTC time like 2026-11-23T20:15:00Z",

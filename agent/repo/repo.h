@@ -214,6 +214,10 @@ int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_
 		     size_t count, const char *path, struct point_facts **facts,
 		     struct error *err);
 
+/* 2026-11-23T20:15:00Z, also with a fraction: when that second, or that instant, begins
+ * and the last of it. */
+bool point_time_parse(const char *text, uint64_t *first_ns, uint64_t *last_ns);
+
 /*
  * "latest" (or NULL), a number, or an RFC 3339 UTC time (the newest point whose
  * time is not later). -ENOENT with a message that names what there is.
