@@ -4,13 +4,14 @@
  * point's, both become one map, and so up to a visible point or a full map. Frames of
  * hidden points that these maps list are live: what a map lists at all is what its
  * point added to those below, so all maps together list all that any point needs.
- * Memory: one map of a chain (33 at most) at a time, 32 bytes a run of live frames, often twice.
+ * Memory: the maps of a chain (33 at most), of several where all are small; 32 bytes a run
+ * of live frames, often twice.
  */
 #include "agent/repo/prune_private.h"
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fault.h"
-#include "agent/base/interrupt.h"
+#include "agent/base/parallel.h"
 #include "agent/repo/point_format.h"
 #include "agent/repo/retention_format.h"
 
@@ -25,7 +26,8 @@ static int no_memory(struct error *err)
 
 /* ---- rebased maps ------------------------------------------------------ */
 
-static struct retention_map *map_add(struct marking *marking)
+/* Takes what *map owns; it is sorted later. */
+static int map_add(struct marking *marking, struct retention_map *map, struct error *err)
 {
 	struct retention *next = marking->next;
 
@@ -34,22 +36,26 @@ static struct retention_map *map_add(struct marking *marking)
 		struct retention_map *maps = reallocarray(next->maps, room, sizeof(*maps));
 
 		if (!maps)
-			return NULL;
+			return no_memory(err);
 		next->maps = maps;
 		marking->map_room = room;
 	}
-	next->maps[next->map_count] = (struct retention_map){ .number = 0 };
-	return &next->maps[next->map_count++];
+	next->maps[next->map_count++] = *map;
+	map->wraps = NULL;
+	return 0;
+}
+
+static int compare_maps(const void *a, const void *b)
+{
+	const struct retention_map *x = a, *y = b;
+
+	return x->number < y->number ? -1 : x->number > y->number;
 }
 
 /* One that is there already and lies on a visible point. */
-static int map_keep(struct marking *marking, const struct retention_map *from,
+static int map_keep(const struct retention_map *from, struct retention_map *map,
 		    struct error *err)
 {
-	struct retention_map *map = map_add(marking);
-
-	if (!map)
-		return no_memory(err);
 	*map = *from;
 	map->wraps = calloc(from->wrap_count + 1, sizeof(*map->wraps));
 	if (!map->wraps)
@@ -103,25 +109,23 @@ static int map_seal_rebased(struct marking *marking, const struct point *as,
 	return ret;
 }
 
+/* Stores it, and fills *map, whose wraps are the caller's. */
 static int map_rebase(struct marking *marking, const struct point *point,
 		      const struct map *contents, uint64_t parent,
-		      const uint8_t parent_hash[static CRYPTO_DIGEST_SIZE], struct error *err)
+		      const uint8_t parent_hash[static CRYPTO_DIGEST_SIZE],
+		      struct retention_map *map, struct error *err)
 {
 	CLEANUP_FREE uint8_t *sealed = NULL;
-	struct retention_map *map = map_add(marking);
 	struct point as = *point;
 	char key[STORE_KEY_MAX];
 	size_t length = 0;
 	int ret;
 
-	marking->prune->result->maps++;
-	if (!map)
-		return no_memory(err);
 	as.run = marking->run;
-	map->number = point->number;
-	map->run = marking->run;
-	map->sequence = marking->next->sequence;
-	map->parent = parent;
+	*map = (struct retention_map){
+		.number = point->number, .run = marking->run,
+		.sequence = marking->next->sequence, .parent = parent,
+	};
 	memcpy(map->parent_hash, parent_hash, CRYPTO_DIGEST_SIZE);
 	if (marking->prune->options->dry_run)
 		return 0;
@@ -256,13 +260,41 @@ static int live_of_map(struct marking *marking, const struct point *point,
 
 /* ---- the whole --------------------------------------------------------- */
 
-static int mark_point(struct marking *marking, uint64_t number, struct error *err)
+/* So many points at once, if their maps are small: a chain of them is in memory for each. */
+#define MARK_THREADS 4u
+#define MARK_SMALL_MAP (1u << 20)
+
+/* What a point adds to the record and to what is live. */
+static int point_add(struct marking *marking, const struct point *point,
+		     const struct map *map, struct retention_map *made, struct error *err)
 {
+	const struct prune_options *options = marking->prune->options;
+	int ret;
+
+	pthread_mutex_lock(&marking->lock);
+	ret = made->number ? map_add(marking, made, err) : 0;
+	if (!ret && made->sequence == marking->next->sequence)
+		marking->prune->result->maps++;
+	if (!ret)
+		ret = live_of_map(marking, point, map, err);
+	for (size_t i = 0; i < point->segment_count; i++)
+		marking->visible_bytes += point->segments[i].bytes;
+	marking->done++;
+	if (!ret && options->report)
+		options->report(options->context, marking->done, marking->number_count);
+	pthread_mutex_unlock(&marking->lock);
+	return ret;
+}
+
+static int mark_point(void *context, size_t item, struct error *err)
+{
+	struct marking *marking = context;
 	struct prune *prune = marking->prune;
 	struct key_ring ring = { .host_map_key = prune->options->host_map_key };
+	uint64_t number = marking->numbers[item], parent, was;
 	const struct retention_map *had = retention_map_find(marking->old, number);
+	struct retention_map made = { .number = 0 };
 	uint8_t parent_hash[CRYPTO_DIGEST_SIZE];
-	uint64_t parent, was;
 	struct point point;
 	struct map map;
 	int ret = point_load(prune->repo, &prune->volume, number, &point, err);
@@ -275,37 +307,66 @@ static int mark_point(struct marking *marking, uint64_t number, struct error *er
 		goto out;
 	was = had ? had->parent : point.map_kind == MAP_FULL ? 0 : point.parent;
 	if (parent != was)
-		ret = map_rebase(marking, &point, &map, parent, parent_hash, err);
+		ret = map_rebase(marking, &point, &map, parent, parent_hash, &made, err);
 	else if (had)
-		ret = map_keep(marking, had, err);
+		ret = map_keep(had, &made, err);
 	if (!ret)
-		ret = live_of_map(marking, &point, &map, err);
-	for (size_t i = 0; i < point.segment_count; i++)
-		marking->visible_bytes += point.segments[i].bytes;
+		ret = point_add(marking, &point, &map, &made, err);
+	free(made.wraps);
 	map_fini(&map);
 out:
 	point_fini(&point);
 	return ret;
 }
 
+static int map_seen(void *context, const char *key, uint64_t bytes)
+{
+	bool *small = context;
+
+	(void)key;
+	if (bytes > MARK_SMALL_MAP)
+		*small = false;
+	return 0;
+}
+
+/* Whether all maps that are objects of their own are small; others are so anyway. */
+static int maps_small(const struct prune *prune, bool *small, struct error *err)
+{
+	char prefix[STORE_KEY_MAX];
+
+	uuid_format(&prune->volume, prefix);
+	strcat(prefix, "/maps/");
+	*small = true;
+	return store_list(prune->repo->store, prefix, map_seen, small, err);
+}
+
 static int mark_points(struct marking *marking, struct error *err)
 {
 	struct prune *prune = marking->prune;
-	const struct prune_options *options = prune->options;
 	CLEANUP_FREE uint64_t *numbers = NULL;
+	bool small;
 	size_t count;
-	int ret = point_numbers_stored(prune->repo, &prune->volume, &numbers, &count, err);
+	int ret = maps_small(prune, &small, err);
 
-	for (size_t i = 0; !ret && i < count; i++) {
-		if (numbers[i] > marking->next->through)
-			marking->next->through = numbers[i];
+	if (!ret)
+		ret = point_numbers_stored(prune->repo, &prune->volume, &numbers, &count, err);
+	if (ret)
+		return ret;
+	if (count && numbers[count - 1] > marking->next->through)
+		marking->next->through = numbers[count - 1];
+	for (size_t i = 0; i < count; i++)
 		if (!retention_hides(marking->old, numbers[i]))
-			ret = interrupt_check(err) ?: mark_point(marking, numbers[i], err);
-		if (!ret && options->report)
-			options->report(options->context, i + 1, count);
-	}
+			numbers[marking->number_count++] = numbers[i];
+	marking->numbers = numbers;
+	ret = parallel_run(small ? MARK_THREADS : 1, marking->number_count, mark_point, marking,
+			   err);
+	if (ret)
+		return ret;
+	if (marking->next->map_count)
+		qsort(marking->next->maps, marking->next->map_count,
+		      sizeof(*marking->next->maps), compare_maps);
 	live_sort(marking);
-	return ret ? ret : prune_repack(marking, err);
+	return prune_repack(marking, err);
 }
 
 static int next_begin(struct prune *prune, const struct retention *old,
@@ -331,6 +392,7 @@ int prune_mark(struct prune *prune, const struct retention *old, struct retentio
 	};
 	int ret = uuid_new(&marking.run);
 
+	pthread_mutex_init(&marking.lock, NULL);
 	if (ret) {
 		packs_free(marking.packs);
 		return error_set(err, ret, "no random numbers");
@@ -342,6 +404,7 @@ int prune_mark(struct prune *prune, const struct retention *old, struct retentio
 		ret = mark_points(&marking, err);
 	free(marking.live);
 	packs_free(marking.packs);
+	pthread_mutex_destroy(&marking.lock);
 	prune->result->points = extent_list_blocks(&old->forgotten);
 	prune->result->serving = next->serving_count;
 	if (ret)

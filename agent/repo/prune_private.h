@@ -14,6 +14,8 @@
 #include "agent/repo/pack_format.h"
 #include "agent/repo/repo_private.h"
 
+#include <pthread.h>
+
 struct prune {
 	struct repo *repo;
 	struct uuid volume;
@@ -38,6 +40,9 @@ struct marking {
 	struct live *live;
 	size_t live_count, live_room;
 	uint64_t visible_bytes;		/* of visible points' segments: all needed */
+	const uint64_t *numbers;	/* of visible points */
+	size_t number_count, done;
+	pthread_mutex_t lock;		/* guards all that a point adds, while many are looked at */
 };
 
 /*
