@@ -249,30 +249,77 @@ int point_numbers(struct repo *repo, const struct uuid *volume,
 	return 0;
 }
 
-/* The last of `numbers` whose time is not after `time_ns`; times rise with numbers. */
-static int find_by_time(struct repo *repo, const struct uuid *volume,
-			const uint64_t *numbers, size_t count, uint64_t time_ns,
-			struct point *point, struct error *err)
+/* How many of `numbers`, whose times rise, are not after `time_ns`. */
+static int count_until(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
+		       size_t count, uint64_t time_ns, size_t *until, struct error *err)
 {
 	size_t low = 0, high = count;
-	int ret;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		struct point point;
+		int ret = point_load(repo, volume, numbers[middle], &point, err);
+
+		if (ret)
+			return ret;
+		if (point.time_ns <= time_ns)
+			low = middle + 1;
+		else
+			high = middle;
+		point_fini(&point);
+	}
+	*until = low;
+	return 0;
+}
+
+/* How many of `numbers` are below `limit`. */
+static size_t count_below(const uint64_t *numbers, size_t count, uint64_t limit)
+{
+	size_t low = 0, high = count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		ret = point_load(repo, volume, numbers[middle], point, err);
-		if (ret)
-			return ret;
-		if (point->time_ns <= time_ns)
+		if (numbers[middle] < limit)
 			low = middle + 1;
 		else
 			high = middle;
-		point_fini(point);
 	}
-	if (!low)
-		return error_set(err, -ENOENT, "no recovery point is as old as that; see "
-				 "clawback points");
-	return point_load(repo, volume, numbers[low - 1], point, err);
+	return low;
+}
+
+/*
+ * The last of `numbers` whose time is not after `time_ns`. Times rise from one step back of
+ * the clock to the next; the newest point says where these are.
+ */
+static int find_by_time(struct repo *repo, const struct uuid *volume,
+			const uint64_t *numbers, size_t count, uint64_t time_ns,
+			struct point *point, struct error *err)
+{
+	size_t end = count, steps;
+	int ret = point_load(repo, volume, numbers[count - 1], point, err);
+
+	if (ret || point->time_ns <= time_ns)
+		return ret;
+	steps = point->clock_step_count;
+	for (;;) {
+		size_t first = steps ? count_below(numbers, end, point->clock_steps[steps - 1]) : 0;
+		size_t until = 0;
+
+		ret = count_until(repo, volume, numbers + first, end - first, time_ns, &until, err);
+		if (!ret && !until && steps) {
+			end = first;
+			steps--;
+			continue;
+		}
+		point_fini(point);
+		if (ret)
+			return ret;
+		if (!until)
+			return error_set(err, -ENOENT, "no recovery point is as old as that; see "
+					 "clawback points");
+		return point_load(repo, volume, numbers[first + until - 1], point, err);
+	}
 }
 
 static bool parse_number(const char *text, uint64_t *number)

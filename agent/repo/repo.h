@@ -34,6 +34,7 @@
 #define REPO_SIGNERS_MAX 16
 #define REPO_NAME_MAX 64
 #define POINT_DEPTH_MAX 32	/* delta maps between a point and its base */
+#define POINT_CLOCK_STEPS_MAX 32
 
 struct repo;
 
@@ -114,6 +115,10 @@ struct point {
 	uint64_t committed_ns;
 	enum point_consistency consistency;
 	char reason[256];		/* why this kind, for people */
+	/* The last points up to this one whose time is before that of the point before
+	 * them, as the clock was set back; rising. Between them times rise. */
+	uint64_t clock_steps[POINT_CLOCK_STEPS_MAX];
+	size_t clock_step_count;
 
 	/* the volume */
 	uint64_t volume_bytes;
@@ -145,6 +150,9 @@ struct point {
 };
 
 void point_fini(struct point *point);
+
+/* Fills clock_steps of a point that will follow `before` (number and time are set). */
+void point_clock_steps(struct point *point, const struct point *before);
 
 /* Names of a point's objects. */
 void point_key(const struct uuid *volume, uint64_t number,
@@ -219,8 +227,9 @@ int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_
 bool point_time_parse(const char *text, uint64_t *first_ns, uint64_t *last_ns);
 
 /*
- * "latest" (or NULL), a number, or an RFC 3339 UTC time (the newest point whose
- * time is not later). -ENOENT with a message that names what there is.
+ * "latest" (or NULL), a number, or an RFC 3339 UTC time: of the points whose time is not
+ * later, the one that was made last, also where the clock was set back in between. A
+ * time takes one read more than the logarithm of the number of points, for each such step. -ENOENT with a message that names what there is.
  */
 int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 	       struct point *point, struct error *err);

@@ -30,6 +30,7 @@ static struct many {
 	char cache[64];
 	struct point head;
 	struct random_state random;
+	uint64_t clock_ns;
 } many;
 
 static void many_begin(const char *name)
@@ -40,6 +41,7 @@ static void many_begin(const char *name)
 
 	memset(&many, 0, sizeof(many));
 	many.random = random_start(name);
+	many.clock_ns = START_NS;
 	crash_store_init(&many.store);
 	many.signer = fixed_signing_key();
 	memset(many.map_key, 0x3b, sizeof(many.map_key));
@@ -55,6 +57,7 @@ static void many_begin(const char *name)
 static void many_end(void)
 {
 	unlink(many.cache);
+	point_fini(&many.head);
 	repo_close(many.repo);
 	signing_free(many.signer);
 	crash_store_fini(&many.store);
@@ -113,7 +116,7 @@ static void run_once(void)
 	struct point point = {
 		.volume = many.volume, .number = number, .base = number,
 		.kind = number == 1 ? POINT_FULL : POINT_INCREMENTAL,
-		.time_ns = START_NS + number * INTERVAL_NS, .volume_bytes = BLOCKS * BLOCK_BYTES,
+		.time_ns = many.clock_ns += INTERVAL_NS, .volume_bytes = BLOCKS * BLOCK_BYTES,
 		.logical_block_bytes = 512, .volume_name = "data", .reason = "tracked",
 		.host = "host", .device = "/dev/vg/data", .stored_bytes = FRAME_BYTES,
 	};
@@ -133,6 +136,7 @@ static void run_once(void)
 		point.depth = many.head.depth + 1;
 		memcpy(point.parent_hash, many.head.hash, sizeof(point.parent_hash));
 	}
+	point_clock_steps(&point, &many.head);
 	assert_int_equal(0, uuid_new(&point.run));
 	draw(&point, &map, frames, &length);
 	assert_int_equal(0, point_keys_new(&point, many.map_key, &keys, &err));
@@ -413,9 +417,75 @@ static void many_points(void **state)
 	many_end();
 }
 
+/* By time, where the clock was set back and forth, against a look at all points. */
+static void clock_steps(void **state)
+{
+	uint64_t times[201] = { 0 }, wanted, asked;
+	struct error err = ERROR_INIT;
+	unsigned steps = 0;
+
+	(void)state;
+	for (int round = 0; round < 4; round++) {
+		many_begin("clock_steps");
+		many.random.value += (uint64_t)round;
+		while (many.head.number < 60) {
+			if (random_one_in(&many.random, 10)) {
+				many.clock_ns += (random_below(&many.random, 20)) * INTERVAL_NS;
+				many.clock_ns -= (random_below(&many.random, 20)) * INTERVAL_NS;
+			}
+			run_once();
+			times[many.head.number] = many.head.time_ns;
+			steps += many.head.time_ns < times[many.head.number - 1];
+		}
+		for (int ask = 0; ask < 60; ask++) {
+			struct point point;
+			char text[32];
+			time_t second;
+			struct tm tm;
+			int ret;
+
+			asked = times[1 + random_below(&many.random, 60)] / 1000000000u -
+				random_below(&many.random, 3) * 20;
+			for (wanted = 60; wanted && times[wanted] / 1000000000u > asked; wanted--)
+				;
+			second = (time_t)asked;
+			gmtime_r(&second, &tm);
+			strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+			ret = point_find(many.repo, &many.volume, text, &point, &err);
+			if (ret != (wanted ? 0 : -ENOENT) || (!ret && point.number != wanted))
+				fail_msg("%s: %s, %d and not %d", text, err.message,
+					 ret ? 0 : (int)point.number, (int)wanted);
+			if (!ret)
+				point_fini(&point);
+		}
+		many_end();
+	}
+	assert_true(steps > 4);
+}
+
+/* Only so many are remembered: the newest. */
+static void clock_steps_bounded(void **state)
+{
+	struct point point = { .number = 1, .time_ns = 1000 };
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		struct point next = { .number = point.number + 1, .time_ns = point.time_ns - 1 };
+
+		point_clock_steps(&next, &point);
+		point = next;
+	}
+	assert_int_equal(POINT_CLOCK_STEPS_MAX, point.clock_step_count);
+	assert_int_equal(101, point.clock_steps[POINT_CLOCK_STEPS_MAX - 1]);
+	assert_int_equal(102 - POINT_CLOCK_STEPS_MAX, point.clock_steps[0]);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(many_points) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(many_points), cmocka_unit_test(clock_steps),
+		cmocka_unit_test(clock_steps_bounded),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
