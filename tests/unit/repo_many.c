@@ -7,6 +7,7 @@
  */
 #include "agent/base/cleanup.h"
 #include "agent/policy/policy.h"
+#include "agent/repo/point_facts_format.h"
 #include "agent/repo/point_format.h"
 #include "agent/repo/retention_format.h"
 #include "tests/fuzz/fixed_keys.h"
@@ -255,6 +256,34 @@ static void measure_lists(uint64_t count)
 	}
 }
 
+/* A file of another history, or a damaged one, is not believed. */
+static void facts_not_believed(void)
+{
+	struct error err = ERROR_INIT;
+
+	for (int damage = 0; damage < 3; damage++) {
+		CLEANUP_FREE uint64_t *numbers = NULL;
+		struct point_facts *facts;
+		struct facts_header header;
+		CLEANUP_FREE char *data = NULL;
+		size_t length, count;
+
+		assert_int_equal(0, file_read(many.cache, FACTS_BYTES_MAX, &data, &length));
+		data[sizeof(header) + offsetof(struct facts_entry, time_ns)] ^= 1;
+		if (damage == 1)
+			data[offsetof(struct facts_header, last_hash)] ^= 1;
+		if (damage)
+			digest_of(data, length - CRYPTO_DIGEST_SIZE,
+				  (uint8_t *)data + length - CRYPTO_DIGEST_SIZE);
+		assert_int_equal(0, file_replace(many.cache, data, length - (damage == 2), 0600));
+		assert_int_equal(0, point_numbers(many.repo, &many.volume, &numbers, &count, &err));
+		assert_int_equal(0, point_facts_load(many.repo, &many.volume, numbers, count,
+						     many.cache, &facts, &err));
+		assert_int_equal(START_NS + INTERVAL_NS, facts[0].time_ns);
+		free(facts);
+	}
+}
+
 static void measure_open(const char *what, const char *text, uint64_t wanted)
 {
 	struct key_ring ring = { .host_map_key = many.map_key };
@@ -411,6 +440,8 @@ static void many_points(void **state)
 	       "seconds");
 	(void)cost;
 	measure_lists(count);
+	if (count <= 2000)
+		facts_not_believed();
 	measure_opens(count);
 	measure_runs();
 	measure_retention(count);
