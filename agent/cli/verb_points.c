@@ -153,7 +153,7 @@ static int points_run(struct cli *cli, struct error *err)
 	struct host host;
 	struct repo_volume volume;
 	json_t *list = NULL;
-	int ret = host_open(&cli->config, 0, &host, err);
+	int ret = cli_host_open(cli, 0, &host, err);
 
 	if (ret)
 		return ret;
@@ -185,8 +185,10 @@ static void show_print(const struct point *point)
 	printf("point %" PRIu64 " of %s (%s)\n", point->number, point->volume_name, id);
 	printf("  time         %s, committed %s\n", text_time(point->time_ns),
 	       text_time(point->committed_ns));
-	printf("  kind         %s%s%s\n", point_kind_name(point->kind),
-	       *point->reason ? ": " : "", point->reason);
+	printf("  kind         %s", point_kind_name(point->kind));
+	if (point->full)
+		printf(" since point %" PRIu64, point->full);
+	printf("%s%s\n", *point->reason ? ": " : "", point->reason);
 	printf("  consistency  %s\n", point_consistency_name(point->consistency));
 	printf("  parent       %" PRIu64 ", base %" PRIu64 ", %u maps away\n", point->parent,
 	       point->base, point->depth);
@@ -217,7 +219,7 @@ static int show_run(struct cli *cli, struct error *err)
 	struct repo_volume volume;
 	struct point point;
 	const char *which;
-	int ret = host_open(&cli->config, 0, &host, err);
+	int ret = cli_host_open(cli, 0, &host, err);
 
 	if (ret)
 		return ret;
@@ -239,6 +241,7 @@ static int show_run(struct cli *cli, struct error *err)
 static const struct cli_option points_options[] = {
 	CLI_TAKE("last", 0, "N", "only the N newest", take_last),
 	CLI_TAKE("since", 0, "TIME", "only those of that UTC time or later", take_since),
+	CLI_STORE,
 	{ .name = NULL },
 };
 
@@ -256,6 +259,7 @@ const struct cli_verb verb_show = {
 	.name = "show",
 	.arguments = "VOLUME[@POINT]",
 	.summary = "Show one recovery point in detail",
+	.options = points_options,
 	.minimum = 1,
 	.maximum = 1,
 	.run = show_run,

@@ -62,8 +62,7 @@ int places_full_map(struct places *places, const struct point *point,
 /* Whether a point's object went, or goes, because what is needed of it was moved. */
 static bool moved(const struct places *places, uint64_t number)
 {
-	return extent_list_contains(&places->retention.pruned, number) &&
-	       !retention_serving_find(&places->retention, number);
+	return !retention_needs_point(&places->retention, number);
 }
 
 int places_point(struct places *places, uint64_t number, struct point *point,
@@ -154,11 +153,7 @@ static int read_moved(struct places *places, const struct point *point, uint32_t
 int places_read(struct places *places, const struct point *point, uint32_t segment,
 		uint64_t offset, void *buffer, size_t length, struct error *err)
 {
-	const struct retention_serving *serving =
-		retention_serving_find(&places->retention, point->number);
-
-	if (!extent_list_contains(&places->retention.pruned, point->number) ||
-	    (serving && extent_list_contains(&serving->segments, segment)))
+	if (retention_needs_segment(&places->retention, point->number, segment))
 		return point_read_segment(places->repo, point, segment, offset, buffer, length,
 					  err);
 	return read_moved(places, point, segment, offset, buffer, length, err);

@@ -215,17 +215,12 @@ static int live_add(struct marking *marking, const struct map_frame *frame,
 static int frame_check(struct marking *marking, const struct map_frame *frame,
 		       struct error *err)
 {
-	const struct retention *old = marking->old;
-	const struct retention_serving *serving;
 	struct pack_place place;
 	int ret;
 
 	if (frame->length > UINT64_MAX - frame->offset)
 		return -EBADMSG;
-	if (!extent_list_contains(&old->pruned, frame->point))
-		return 0;
-	serving = retention_serving_find(old, frame->point);
-	if (serving && extent_list_contains(&serving->segments, frame->segment))
+	if (retention_needs_segment(marking->old, frame->point, frame->segment))
 		return 0;
 	ret = packs_find_frames(marking->packs, frame->point, frame->segment, frame->offset,
 				&place, err);
@@ -360,6 +355,14 @@ static int mark_points(struct marking *marking, struct error *err)
 	marking->numbers = numbers;
 	ret = parallel_run(small ? MARK_THREADS : 1, marking->number_count, mark_point, marking,
 			   err);
+	/* The newest is never forgotten: a replica that is not whole yet needs more than its
+	 * own points tell. */
+	if (!ret && (!marking->number_count ||
+		     numbers[marking->number_count - 1] < marking->old->through))
+		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64 ", the "
+				     "newest there was, is missing: points were taken away, or "
+				     "clawback replicate has not filled this store yet",
+				     marking->old->through);
 	if (ret)
 		return ret;
 	if (marking->next->map_count)

@@ -13,6 +13,7 @@
 
 #include "agent/repo/pack_format.h"
 #include "agent/repo/repo_private.h"
+#include "agent/repo/retention_format.h"
 
 #include <pthread.h>
 
@@ -77,7 +78,7 @@ int prune_mark(struct prune *prune, const struct retention *old, struct retentio
 
 /* ---- a volume's objects ------------------------------------------------ */
 
-#define SWEPT_RUN_BYTES 8		/* as many of a run's id are in a name */
+#define SWEPT_RUN_BYTES REPO_RUN_NAMED
 
 enum swept_kind {
 	SWEPT_POINT, SWEPT_MAP, SWEPT_REBASED, SWEPT_SEGMENT, SWEPT_PACK, SWEPT_RECORD,

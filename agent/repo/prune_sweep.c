@@ -45,13 +45,13 @@ static void sweep_point(struct sweep *sweep, struct swept *swept, bool needed)
 
 static enum swept_fate rebased_fate(const struct sweep *sweep, const struct swept *swept)
 {
-	const struct retention_map *map = retention_map_find(sweep->retention, swept->number);
+	struct retention_map map = { .number = swept->number, .sequence = swept->sequence };
 
+	memcpy(map.run.b, swept->run, sizeof(swept->run));
 	/* Of a prune that is under way, or of a dead one: which, the next record tells. */
 	if (swept->sequence > sweep->retention->sequence)
 		return FATE_UNKNOWN;
-	return map && map->sequence == swept->sequence &&
-	       !memcmp(map->run.b, swept->run, sizeof(swept->run)) ? FATE_NEEDED : FATE_GOES;
+	return retention_needs_rebased(sweep->retention, &map) ? FATE_NEEDED : FATE_GOES;
 }
 
 /* `run` NULL: nothing of this number is needed. */
@@ -59,18 +59,15 @@ static enum swept_fate fate_of(const struct sweep *sweep, const struct swept *sw
 			       const struct uuid *run)
 {
 	const struct retention *retention = sweep->retention;
-	const struct retention_serving *serving =
-		retention_serving_find(retention, swept->number);
 	bool needed;
 
 	if (swept->kind == SWEPT_REBASED)
 		return rebased_fate(sweep, swept);
 	if (!run || memcmp(run->b, swept->run, sizeof(swept->run)))
 		return FATE_GOES;
-	if (swept->kind == SWEPT_SEGMENT)
-		needed = !serving || extent_list_contains(&serving->segments, swept->segment);
-	else
-		needed = !serving && !retention_map_find(retention, swept->number);
+	needed = swept->kind == SWEPT_SEGMENT
+		? retention_needs_segment(retention, swept->number, swept->segment)
+		: retention_needs_map(retention, swept->number);
 	return needed ? FATE_NEEDED : FATE_GOES;
 }
 
@@ -88,8 +85,7 @@ static int sweep_number(struct sweep *sweep, struct swept *items, size_t count,
 			struct error *err)
 {
 	uint64_t number = items->number;
-	bool needed = !extent_list_contains(&sweep->retention->pruned, number) ||
-		      retention_serving_find(sweep->retention, number);
+	bool needed = retention_needs_point(sweep->retention, number);
 	struct uuid run = { { 0 } };
 	struct point point;
 
@@ -115,15 +111,12 @@ static int sweep_number(struct sweep *sweep, struct swept *items, size_t count,
 /* One of a later record may be that of a prune that is under way, as a rebased map. */
 static enum swept_fate pack_fate(const struct retention *retention, const struct swept *swept)
 {
-	const struct retention_pack wanted = {
-		.sequence = swept->number, .number = swept->segment,
-	};
-	const struct retention_pack *pack = retention_pack_find(retention, &wanted);
+	struct retention_pack pack = { .sequence = swept->number, .number = swept->segment };
 
+	memcpy(pack.run.b, swept->run, sizeof(swept->run));
 	if (swept->number > retention->sequence)
 		return FATE_UNKNOWN;
-	return pack && !memcmp(pack->run.b, swept->run, sizeof(swept->run)) ? FATE_NEEDED :
-	       FATE_GOES;
+	return retention_needs_pack(retention, &pack) ? FATE_NEEDED : FATE_GOES;
 }
 
 int sweep_judge(struct repo *repo, const struct uuid *volume, const struct retention *retention,

@@ -48,15 +48,6 @@ static int piece_add(struct repack *repack, const struct piece *piece, struct er
 	return 0;
 }
 
-/* Whether what is needed of a segment still lies where the point's run stored it. */
-static bool in_place(const struct retention *old, uint64_t number, uint32_t segment)
-{
-	const struct retention_serving *serving = retention_serving_find(old, number);
-
-	return !extent_list_contains(&old->pruned, number) ||
-	       (serving && extent_list_contains(&serving->segments, segment));
-}
-
 static int origin_load(void *context, size_t i, struct error *err)
 {
 	struct repack *repack = context;
@@ -95,7 +86,7 @@ static int origins_load(struct repack *repack, struct error *err)
 	for (size_t i = 0; i < marking->live_count; i++) {
 		const struct live *live = &marking->live[i];
 
-		if (live->number == last || !in_place(marking->old, live->number, live->segment))
+		if (live->number == last || !retention_needs_segment(marking->old, live->number, live->segment))
 			continue;
 		last = live->number;
 		repack->origins[repack->origin_count++].number = last;
@@ -211,7 +202,7 @@ int repack_gather(struct repack *repack, struct error *err)
 	for (size_t i = 0; !ret && i < marking->live_count; i++) {
 		const struct live *live = &marking->live[i];
 
-		if (!in_place(marking->old, live->number, live->segment)) {
+		if (!retention_needs_segment(marking->old, live->number, live->segment)) {
 			ret = pieces_in_packs(repack, *live, err);
 			continue;
 		}

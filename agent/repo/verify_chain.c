@@ -4,7 +4,6 @@
  */
 #include "agent/repo/verify_private.h"
 
-#include "agent/base/cleanup.h"
 #include "agent/repo/point_format.h"
 #include "agent/repo/retention_format.h"
 
@@ -121,20 +120,6 @@ static void packs_want(struct verify *verify)
 		verify->wanted_packs[i] = true;
 }
 
-/* All points below `number` that there are: who knows which of them a chain that went
- * through it has, when it is gone. */
-static int all_below(struct verify *verify, uint64_t number, struct number_set *set,
-		     struct error *err)
-{
-	CLEANUP_FREE uint64_t *numbers = NULL;
-	size_t count;
-	int ret = point_numbers_stored(verify->repo, &verify->volume, &numbers, &count, err);
-
-	for (size_t i = 0; !ret && i < count && numbers[i] < number; i++)
-		ret = source_add(verify, numbers[i], set, err);
-	return ret;
-}
-
 /* Its parents: to its base, or, where no map can be opened to tell which points
  * hold its data, to the last full, and all pruned ones that hold any. */
 static int number_parents(struct verify *verify, const struct point *point,
@@ -143,7 +128,7 @@ static int number_parents(struct verify *verify, const struct point *point,
 	const struct retention *retention = &verify->retention;
 	struct point next = *point, as;
 	char key[STORE_KEY_MAX];
-	uint64_t offset;
+	uint64_t offset, below;
 
 	for (size_t i = 0; !verify->opens_maps && i < retention->serving_count; i++)
 		if (retention->serving[i].number < point->number &&
@@ -157,13 +142,17 @@ static int number_parents(struct verify *verify, const struct point *point,
 		point_fini(&next);
 		if (verify->opens_maps ? as.map_kind == MAP_FULL : as.kind == POINT_FULL)
 			return 0;
-		if (!as.parent || as.parent >= as.number)
+		/* Of a differential's data, what it does not hold the full does. */
+		below = as.full && !verify->opens_maps ? as.full : as.parent;
+		if (below >= as.number)
 			return 0;
-		if (source_add(verify, as.parent, set, err))
+		while (extent_list_contains(&verify->gone, below))
+			below--;
+		if (!below)
+			return 0;
+		if (number_add(set, below, err))
 			return err->code;
-		if (extent_list_contains(&verify->gone, as.parent))
-			return all_below(verify, as.parent, set, err);
-		if (point_load(verify->repo, &verify->volume, as.parent, &next, &ignored))
+		if (point_load(verify->repo, &verify->volume, below, &next, &ignored))
 			return 0;
 	}
 }

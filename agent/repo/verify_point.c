@@ -123,22 +123,12 @@ static bool own_frames_complete(const struct verify_point *open)
 	return true;
 }
 
-/* Whether the records leave the segment that a frame lies in where it was stored. */
-static bool segment_serves(const struct verify *verify, const struct map_frame *frame)
-{
-	const struct retention_serving *serving;
-
-	if (!extent_list_contains(&verify->retention.pruned, frame->point))
-		return true;
-	serving = retention_serving_find(&verify->retention, frame->point);
-	return serving && extent_list_contains(&serving->segments, frame->segment);
-}
-
 /* A frame that another point wrote. */
 static int foreign_frame_check(struct verify *verify, const struct point *point,
 			       const struct map_frame *frame, struct error *err)
 {
-	bool packed = false, serves = segment_serves(verify, frame);
+	bool packed = false, serves = retention_needs_segment(&verify->retention, frame->point,
+							       frame->segment);
 	int ret = serves ? 0 : verify_packed(verify, frame, &packed, err);
 
 	if (ret)
@@ -173,7 +163,7 @@ static int map_check_frames(struct verify *verify, struct verify_point *open,
 			continue;
 		}
 		if (last && last->point == frame->point && last->segment == frame->segment &&
-		    segment_serves(verify, frame))
+		    retention_needs_segment(&verify->retention, frame->point, frame->segment))
 			continue;	/* looked up with success */
 		last = frame;
 		if (foreign_frame_check(verify, point, frame, err))

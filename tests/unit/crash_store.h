@@ -33,6 +33,7 @@ struct crash_store {
 	uint64_t changes;		/* requests that change something, so far */
 	uint64_t kill_at;		/* the first of them to fail; 0: none */
 	bool kill_after;		/* it takes effect nevertheless */
+	uint64_t gets, lists;		/* requests that only look: of bytes or a size; of names */
 	void (*before_put)(const char *key);	/* what another process does just then */
 	struct crash_counts { uint64_t gets, puts, deletes, pages; } counts;
 	unsigned rtt_ms;		/* how long each request takes; several go on at once */
@@ -191,6 +192,7 @@ static inline const struct crash_object *crash_object(struct store *store, const
 	bool found;
 	size_t at = crash_find(crash, key, &found);
 
+	crash->gets++;
 	if (crash_dead(crash))
 		crash_error(err);
 	else if (!found)
@@ -258,6 +260,7 @@ static inline int crash_list(struct store *store, const char *prefix, store_list
 	bool found;
 	int ret = 0;
 
+	crash->lists++;
 	if (crash_dead(crash))
 		return crash_error(err);
 	for (size_t i = crash_find(crash, prefix, &found); !ret && i < crash->count; i++) {
@@ -272,7 +275,8 @@ static inline int crash_list(struct store *store, const char *prefix, store_list
 	return ret;
 }
 
-/* A large object: there when it is finished, which is one change. */
+/* ---- uploads: nothing is there before they are finished ---- */
+
 struct crash_upload {
 	struct store_upload base;
 	char *key;
@@ -281,54 +285,58 @@ struct crash_upload {
 };
 
 static inline int crash_upload_start(struct store *store, const char *key,
-				     struct store_upload **upload, struct error *err)
+				     struct store_upload **out, struct error *err)
 {
-	struct crash_upload *made = calloc(1, sizeof(*made));
+	struct crash_upload *upload = calloc(1, sizeof(*upload));
 
-	(void)err;
-	assert_non_null(made);
-	made->base.store = store;
-	made->key = strdup(key);
-	*upload = &made->base;
+	assert_non_null(upload);
+	if (crash_dead(crash_of(store))) {
+		free(upload);
+		return crash_error(err);
+	}
+	upload->base.store = store;
+	upload->key = strdup(key);
+	*out = &upload->base;
 	return 0;
 }
 
-static inline int crash_upload_write(struct store_upload *upload, const void *data,
-				     size_t length, struct error *err)
+static inline int crash_upload_write(struct store_upload *base, const void *data, size_t length,
+				     struct error *err)
 {
-	struct crash_upload *made = (struct crash_upload *)upload;
+	struct crash_upload *upload = (struct crash_upload *)base;
 
-	(void)err;
-	made->data = realloc(made->data, made->length + length + 1);
-	assert_non_null(made->data);
-	memcpy(made->data + made->length, data, length);
-	made->length += length;
+	if (crash_dead(crash_of(base->store)))
+		return crash_error(err);
+	upload->data = realloc(upload->data, upload->length + length);
+	assert_non_null(upload->data);
+	memcpy(upload->data + upload->length, data, length);
+	upload->length += length;
 	return 0;
 }
 
-static inline void crash_upload_abort(struct store_upload *upload)
+static inline void crash_upload_abort(struct store_upload *base)
 {
-	struct crash_upload *made = (struct crash_upload *)upload;
+	struct crash_upload *upload = (struct crash_upload *)base;
 
-	free(made->key);
-	free(made->data);
-	free(made);
+	free(upload->key);
+	free(upload->data);
+	free(upload);
 }
 
-static inline int crash_upload_finish(struct store_upload *upload, struct error *err)
+static inline int crash_upload_finish(struct store_upload *base, struct error *err)
 {
-	struct crash_upload *made = (struct crash_upload *)upload;
-	int ret = crash_put(upload->store, made->key, made->data, made->length, 0, err);
+	struct crash_upload *upload = (struct crash_upload *)base;
+	int ret = crash_put(base->store, upload->key, upload->data, upload->length, 0, err);
 
-	crash_upload_abort(upload);
+	crash_upload_abort(base);
 	return ret;
 }
 
 static const struct store_ops crash_ops = {
+	.upload_start = crash_upload_start, .upload_write = crash_upload_write,
+	.upload_finish = crash_upload_finish, .upload_abort = crash_upload_abort,
 	.put = crash_put, .get = crash_get, .get_all = crash_get_all, .size = crash_size,
-	.delete = crash_delete, .list = crash_list, .upload_start = crash_upload_start,
-	.upload_write = crash_upload_write, .upload_finish = crash_upload_finish,
-	.upload_abort = crash_upload_abort,
+	.delete = crash_delete, .list = crash_list,
 };
 
 static inline void crash_store_init(struct crash_store *crash)

@@ -3,7 +3,6 @@
  * at any request, and prunes, against a model: what is visible, what every visible
  * point holds, and which objects are left when all is pruned.
  */
-#include "agent/repo/needed.h"
 #include "agent/repo/pack_format.h"
 #include "tests/unit/retention_lab.h"
 
@@ -184,52 +183,6 @@ static void check_reader(struct story *story)
 		return;
 	}
 	lab_check_map(&lab, &story->reader_map, story->reader_number, &story->reader_sources);
-}
-
-static enum needed_kind last_kind;
-
-static int copy_one(void *context, enum needed_kind kind, const char *key, uint64_t number,
-		    uint64_t bytes, struct error *err)
-{
-	bool found;
-	size_t at = crash_find(&lab.store, key, &found);
-
-	(void)err;
-	assert_true(found && number);
-	assert_int_equal(bytes, lab.store.objects[at].length);
-	assert_true(kind >= last_kind);
-	last_kind = kind;
-	crash_set(context, key, lab.store.objects[at].data, bytes);
-	return 0;
-}
-
-/* What is said to be needed is enough for everything; and when all is pruned, it is all
- * there is. */
-static void check_needed(struct story *story, bool all)
-{
-	struct crash_store copy;
-	struct repo *repo = lab.repo;
-	struct retention retention;
-	struct error err = ERROR_INIT;
-	bool found;
-	size_t at = crash_find(&lab.store, "clawback.json", &found);
-
-	last_kind = NEEDED_DATA;
-	crash_store_init(&copy);
-	crash_set(&copy, "clawback.json", lab.store.objects[at].data,
-		  lab.store.objects[at].length);
-	if (retention_load(lab.repo, &lab.volume, &retention, &err) ||
-	    repo_needed(lab.repo, &lab.volume, &retention, copy_one, &copy, &err))
-		fail_msg("%s", err.message);
-	retention_fini(&retention);
-	if (all)
-		assert_int_equal(lab.store.count, copy.count);
-	if (repo_open(&copy.base, NULL, &lab.repo, &err))
-		fail_msg("%s", err.message);
-	lab_check(&lab, &story->random);
-	repo_close(lab.repo);
-	lab.repo = repo;
-	crash_store_fini(&copy);
 }
 
 /* A host that was set back to an earlier point does not get the next number. */
@@ -430,7 +383,6 @@ static void finish(struct story *story)
 	assert_int_equal(0, result.waiting_objects);
 	lab_check(&lab, &story->random);
 	check_left(story);
-	check_needed(story, true);
 	if (prune(story, 0, false, &result, &err))
 		fail_msg("%s", err.message);
 	assert_int_equal(0, result.deleted_objects + result.maps + result.points + result.packs);
@@ -458,8 +410,6 @@ static void histories(void **state)
 			check_numbers();
 			if (i % 8 == 0)
 				lab_check(&lab, &story.random);
-			if (i % 16 == 4)
-				check_needed(&story, false);
 		}
 		finish(&story);
 		points += lab.newest;
