@@ -13,6 +13,7 @@
 #include "agent/volume/volume.h"
 
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -49,6 +50,8 @@ struct config_hook {
 };
 
 #define CONFIG_WEBHOOK_ROOM 2048	/* of a URL with its NUL */
+
+#define CONFIG_LISTEN_ROOM 64		/* of an address and a port with its NUL */
 
 enum config_notify_format { NOTIFY_GENERIC, NOTIFY_SLACK, NOTIFY_TEAMS, NOTIFY_PAGERDUTY };
 enum { NOTIFY_ON_FAILURE = 1, NOTIFY_ON_WARNING = 2, NOTIFY_ON_RECOVERY = 4,
@@ -108,6 +111,8 @@ struct config {
 		uint64_t segment_bytes, read_bytes_per_second;
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
 		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
+		char metrics_listen[CONFIG_LISTEN_ROOM]; /* "" for none; config_parse_listen */
+		bool metrics_public;		/* it may be another than a loopback address */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
 		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;
@@ -135,6 +140,20 @@ const struct config_group *config_group(const struct config *config,
 
 /* Whether it is a URL that a webhook may have; also for what webhook_file holds. */
 bool config_webhook_good(const char *url);
+
+/* Where to listen: an address in numbers and a port. */
+struct config_listen {
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	};
+	socklen_t length;
+	bool loopback;
+};
+
+/* "127.0.0.1:9746", "[::1]:9746"; ports from 1 on; -EINVAL. */
+int config_parse_listen(const char *text, struct config_listen *listen);
 
 /* "4096", "64K", "256 MiB", "1G": powers of 1024; -EINVAL, -ERANGE. */
 int config_parse_bytes(const char *text, uint64_t *bytes);

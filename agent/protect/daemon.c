@@ -96,6 +96,11 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	ret = units_make(config, &daemon->list, daemon->now, &list, err);
 	if (ret)
 		return ret;
+	ret = daemon_http_take(daemon, config, err);
+	if (ret) {
+		units_fini(&list);
+		return ret;
+	}
 	units_fini(&daemon->list);
 	daemon->list = list;
 	config_fini(daemon->config);
@@ -193,6 +198,7 @@ static void decide(struct daemon *daemon)
 		objectives(daemon);
 	stop_run(daemon);
 	daemon_notify_turn(daemon);
+	daemon_http_turn(daemon);
 	record(daemon);
 }
 
@@ -200,7 +206,7 @@ static int64_t wake_at(const struct daemon *daemon)
 {
 	int64_t now = daemon->now.boot_ns, wake = now + WAIT_MAX_NS, next;
 
-	if (*daemon->config->agent.metrics && daemon->metrics_ns < wake)
+	if (daemon_metrics_wanted(daemon) && daemon->metrics_ns < wake)
 		wake = daemon->metrics_ns;
 	if (daemon->watchdog_us && wake > now + (int64_t)daemon->watchdog_us * 500)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
@@ -294,6 +300,7 @@ static int once_result(const struct daemon *daemon, struct error *err)
 static void daemon_close(struct daemon *daemon)
 {
 	daemon_notify_close(daemon);
+	daemon_http_close(daemon);
 	daemon_metrics_forget(daemon);
 	units_fini(&daemon->list);
 	cleanup_close(&daemon->lock_fd);
@@ -315,7 +322,8 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	ret = units_make(config, NULL, daemon.now, &daemon.list, err) ?:
-	      daemon_open(&daemon, &signals, err) ?: interrupt_check(err);
+	      daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
+	      interrupt_check(err);
 	if (!ret) {
 		units_seed(&daemon);
 		units_look(&daemon);

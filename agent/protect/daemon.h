@@ -122,6 +122,8 @@ struct daemon {
 	int64_t started_ns;
 
 	struct daemon_notify notify;
+	struct http_server *http;	/* who answers for metrics, or NULL */
+	bool http_failed;		/* to take them, and it was said */
 	bool stopping;
 	int64_t interrupt_ns;		/* when the run is interrupted, then ended */
 	unsigned interrupts;
@@ -146,10 +148,21 @@ void run_ended(struct daemon *daemon, struct run_report *report);
 
 /* ---- metrics (daemon_metrics.c) ---------------------------------------------- */
 
-/* Writes the file that the configuration wants, if any; says why it cannot. */
+/* Whether anybody wants them. */
+bool daemon_metrics_wanted(const struct daemon *daemon);
+/* Writes the file that the configuration wants, and hands them to who answers over
+ * HTTP, if any; says why it cannot. */
 void daemon_metrics_write(struct daemon *daemon, bool up);
 /* Volumes are looked at anew the next time. */
 void daemon_metrics_forget(struct daemon *daemon);
+
+/* ---- metrics over HTTP (daemon_http.c) ----------------------------------------- */
+
+/* Listens where `config` wants it; on failure all stays as it was. */
+int daemon_http_take(struct daemon *daemon, const struct config *config, struct error *err);
+/* At each turn of the loop. Never waits. */
+void daemon_http_turn(struct daemon *daemon);
+void daemon_http_close(struct daemon *daemon);
 
 /* ---- messages (daemon_notify.c) ----------------------------------------------- */
 

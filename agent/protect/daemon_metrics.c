@@ -8,6 +8,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
 #include "agent/base/log.h"
+#include "agent/protect/http_server.h"
 #include "bpf/tracker.h"
 
 #include <errno.h>
@@ -112,7 +113,7 @@ static void unit_metrics(const struct daemon *daemon, size_t i, struct metrics_u
 	};
 }
 
-/* ---- the file --------------------------------------------------------------------- */
+/* ---- the text, and where it goes --------------------------------------------------- */
 
 static char *text_of(const struct daemon *daemon, bool up)
 {
@@ -133,25 +134,37 @@ static char *text_of(const struct daemon *daemon, bool up)
 	});
 }
 
+bool daemon_metrics_wanted(const struct daemon *daemon)
+{
+	return *daemon->config->agent.metrics || daemon->http;
+}
+
+/* Said once until it works again: protecting goes on without. */
+static void say_failure(int ret, bool *failed, const char *where)
+{
+	if (ret && !*failed)
+		log_warning("cannot write the metrics to %s: %s", where, error_text(ret));
+	*failed = ret != 0;
+}
+
 void daemon_metrics_write(struct daemon *daemon, bool up)
 {
 	const char *path = daemon->config->agent.metrics;
 	CLEANUP_FREE char *text = NULL;
-	int ret = -ENOMEM;
 
-	if (!*path)
+	if (!daemon_metrics_wanted(daemon))
 		return;
 	if (daemon->metrics && daemon->now.boot_ns - daemon->metrics->looked_ns >= LOOK_NS)
 		daemon_metrics_forget(daemon);
 	if (!daemon->metrics)
 		daemon->metrics = look_volumes(daemon);
 	text = daemon->metrics ? text_of(daemon, up) : NULL;
-	if (text)
-		ret = file_replace(path, text, strlen(text), 0644);
-	/* Said once until it works again: protecting goes on without. */
-	if (ret && !daemon->metrics_failed)
-		log_warning("cannot write the metrics to %s: %s", path, error_text(ret));
-	daemon->metrics_failed = ret != 0;
+	if (*path)
+		say_failure(text ? file_replace(path, text, strlen(text), 0644) : -ENOMEM,
+			    &daemon->metrics_failed, path);
+	if (daemon->http)
+		say_failure(text ? http_server_publish(daemon->http, text) : -ENOMEM,
+			    &daemon->http_failed, http_server_address(daemon->http));
 }
 
 void daemon_metrics_forget(struct daemon *daemon)
