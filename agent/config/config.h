@@ -51,6 +51,9 @@ struct config_hook {
 
 #define CONFIG_WEBHOOK_ROOM 2048	/* of a URL with its NUL */
 
+#define CONFIG_MAIL_ADDRESS_ROOM 255	/* of one, with its NUL */
+#define CONFIG_MAIL_TO_MAX 8
+#define CONFIG_MAIL_TO_ROOM 1024
 #define CONFIG_LISTEN_ROOM 64		/* of an address and a port with its NUL */
 
 enum config_notify_format { NOTIFY_GENERIC, NOTIFY_SLACK, NOTIFY_TEAMS, NOTIFY_PAGERDUTY };
@@ -64,6 +67,12 @@ struct config_notify {
 	char webhook_file[PATH_MAX];		/* which holds it */
 	char routing_key_file[PATH_MAX];	/* given if, and only if, NOTIFY_PAGERDUTY */
 	char ca_file[PATH_MAX];
+	char mail_to[CONFIG_MAIL_TO_ROOM];	/* config_mail_next; with it all up to smtp */
+	char mail_from[CONFIG_MAIL_ADDRESS_ROOM];
+	char smtp[320];				/* smtps://HOST[:PORT], or smtp:// with STARTTLS */
+	bool smtp_plain;			/* or without, if HOST is this one */
+	char smtp_user[256];			/* with a smtp_password_file, or "" */
+	char smtp_password_file[PATH_MAX];
 	enum config_notify_format format;
 	unsigned on;				/* NOTIFY_ON_…; never NOTIFY_ON_RECOVERY alone */
 	uint64_t interval_ns;			/* 0: no limit; default 15 min */
@@ -140,6 +149,9 @@ const struct config_group *config_group(const struct config *config,
 
 /* Whether it is a URL that a webhook may have; also for what webhook_file holds. */
 bool config_webhook_good(const char *url);
+
+/* The next address of a mail_to, and *list moved behind it; false at the end. */
+bool config_mail_next(const char **list, char address[static CONFIG_MAIL_ADDRESS_ROOM]);
 
 /* Where to listen: an address in numbers and a port. */
 struct config_listen {

@@ -212,8 +212,8 @@ static int64_t wake_at(const struct daemon *daemon)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
 	if (daemon->stopping)
 		return daemon->interrupt_ns < wake ? daemon->interrupt_ns : wake;
-	if (daemon->notify.pid && daemon->notify.deadline_ns < wake)
-		wake = daemon->notify.deadline_ns;
+	if (daemon_notify_deadline(daemon) < wake)
+		wake = daemon_notify_deadline(daemon);
 	for (size_t i = 0; i < daemon->list.count; i++) {
 		const struct unit *unit = &daemon->list.units[i];
 
@@ -237,7 +237,7 @@ static void wait_for_something(struct daemon *daemon)
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon->child.pid ? daemon->child.pidfd : -1, .events = POLLIN },
-		{ .fd = daemon->notify.pid ? daemon->notify.pidfd : -1, .events = POLLIN },
+		{ .fd = daemon_notify_fd(daemon), .events = POLLIN },
 	};
 	struct run_report report;
 
@@ -312,7 +312,8 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 		   struct error *err)
 {
 	struct daemon daemon = { .config = config, .options = options, .lock_fd = -1,
-				 .signal_fd = -1, .timer_fd = -1, .now = instant_now() };
+				 .signal_fd = -1, .timer_fd = -1, .now = instant_now(),
+				 .notify.epoll_fd = -1 };
 	sigset_t signals;
 	int ret;
 
@@ -350,7 +351,8 @@ int protect_plan(struct config *config, const struct protect_options *options,
 		 struct error *err)
 {
 	struct daemon daemon = { .config = config, .options = options, .lock_fd = -1,
-				 .signal_fd = -1, .timer_fd = -1, .now = instant_now() };
+				 .signal_fd = -1, .timer_fd = -1, .now = instant_now(),
+				 .notify.epoll_fd = -1 };
 	int ret = units_make(config, NULL, daemon.now, &daemon.list, err);
 
 	if (ret)

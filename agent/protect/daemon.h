@@ -95,13 +95,15 @@ void child_end(struct child *child, struct run_report *report);
 
 /* ---- the daemon ---------------------------------------------------------------- */
 
-/* The child that hands a message over; `pid` 0: none. */
+/* Who hands messages over, a child a target, so that none waits for another's. */
 struct daemon_notify {
-	pid_t pid;
-	int pidfd;			/* readable when it ended */
-	enum notify_target target;
-	int64_t deadline_ns;
-	bool late;			/* it was ended for that */
+	struct notify_child {
+		pid_t pid;		/* 0: none */
+		int pidfd;		/* readable when it ended */
+		int64_t deadline_ns;
+		bool late;		/* it was ended for that */
+	} children[NOTIFY_TARGETS];
+	int epoll_fd;			/* of all of them; -1 until the first */
 	struct notify_queue queue;
 };
 
@@ -170,7 +172,11 @@ void daemon_http_close(struct daemon *daemon);
 void daemon_notify(struct daemon *daemon, const struct protect_event *event);
 /* At each turn of the loop: ends who takes too long, starts the next. Never waits. */
 void daemon_notify_turn(struct daemon *daemon);
+/* What is readable when one of them has ended, or -1; and what is to be done then. */
+int daemon_notify_fd(const struct daemon *daemon);
 void daemon_notify_ended(struct daemon *daemon);
+/* When the first of them takes too long, or INT64_MAX. */
+int64_t daemon_notify_deadline(const struct daemon *daemon);
 bool daemon_notify_idle(const struct daemon *daemon);
 /* What waits is not told any more. */
 void daemon_notify_close(struct daemon *daemon);

@@ -32,8 +32,9 @@ static const char *class_name(enum notify_kind kind)
 
 /* ---- words ----------------------------------------------------------------------- */
 
-static void what_happened(const struct notify_message *message, char *text, size_t room)
+void notify_what(const struct notify_message *message, char text[static NOTIFY_WHAT_ROOM])
 {
+	const size_t room = NOTIFY_WHAT_ROOM;
 	double objective = (double)message->rpo_ns / 1e9, age = (double)message->age_ns / 1e9;
 
 	switch (message->kind) {
@@ -66,9 +67,9 @@ static void what_happened(const struct notify_message *message, char *text, size
 /* "HOST: volume v: runs fail: ERROR (and 3 more)" */
 static void summary(const struct notify_message *message, char text[static TEXT_ROOM])
 {
-	char what[256], more[48] = "", lost[48] = "";
+	char what[NOTIFY_WHAT_ROOM], more[48] = "", lost[48] = "";
 
-	what_happened(message, what, sizeof(what));
+	notify_what(message, what);
 	if (message->held)
 		snprintf(more, sizeof(more), " (%u more of these were not told)", message->held);
 	if (message->dropped)
@@ -79,15 +80,23 @@ static void summary(const struct notify_message *message, char text[static TEXT_
 }
 
 /* Errors repeat bytes from elsewhere, and may be cut within a character. */
-static json_t *text_json(const char *text)
+char *notify_utf8(const char *text)
 {
-	json_t *value = json_string(text);
-	CLEANUP_FREE char *plain = value ? NULL : strdup(text);
+	json_t *valid = json_string(text);
+	char *copy = strdup(text);
 
-	for (char *at = plain; at && *at; at++)
+	for (char *at = copy; !valid && at && *at; at++)
 		if ((unsigned char)*at >= 0x80)
 			*at = '?';
-	return value ? value : plain ? json_string(plain) : NULL;
+	json_decref(valid);
+	return copy;
+}
+
+static json_t *text_json(const char *text)
+{
+	CLEANUP_FREE char *valid = notify_utf8(text);
+
+	return valid ? json_string(valid) : NULL;
 }
 
 static json_t *summary_json(const struct notify_message *message)
@@ -104,6 +113,8 @@ static json_t *time_json(uint64_t time_ns)
 	struct tm tm;
 	char text[32];
 
+	if (!time_ns)
+		return json_null();
 	gmtime_r(&seconds, &tm);
 	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	return json_string(text);
@@ -113,14 +124,15 @@ static json_t *time_json(uint64_t time_ns)
 
 static json_t *generic_json(const struct notify_message *message)
 {
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:f, s:f, s:o, s:I, s:I}",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:f, s:f, s:o, s:I, s:I, s:o, s:o}",
 		"source", "clawback", "event", kind_names[message->kind],
 		"class", class_name(message->kind), "time", time_json(message->time_ns),
 		"host", text_json(message->host), message->group ? "group" : "volume",
 		text_json(message->unit), "text", summary_json(message),
 		"objective_seconds", (double)message->rpo_ns / 1e9,
 		"rpo_seconds", (double)message->age_ns / 1e9, "error", text_json(message->error),
-		"suppressed", (json_int_t)message->held, "lost", (json_int_t)message->dropped);
+		"suppressed", (json_int_t)message->held, "lost", (json_int_t)message->dropped,
+		"since", time_json(message->since_ns), "point_time", time_json(message->point_ns));
 }
 
 static json_t *slack_json(const struct notify_message *message)

@@ -46,6 +46,7 @@ struct notify_history {
 	unsigned failures;		/* in a row */
 	bool failure_told;
 	bool missed, miss_told;
+	int64_t failing_ns, missed_ns;	/* when the last trouble began; 0: there was none */
 };
 
 struct notify_rules {
