@@ -29,6 +29,7 @@ struct cli {
 	size_t override_count;
 	char *owned[2];			/* overrides made from --state, --repository */
 	bool json;
+	bool log_format_given;
 	struct config config;		/* loaded before run() */
 	char **arguments;		/* after options */
 	int argument_count;

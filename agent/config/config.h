@@ -9,6 +9,7 @@
 #define CLAWBACK_CONFIG_CONFIG_H
 
 #include "agent/base/error.h"
+#include "agent/base/log.h"
 #include "agent/policy/policy.h"
 #include "agent/volume/volume.h"
 
@@ -122,6 +123,7 @@ struct config {
 		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
 		char metrics_listen[CONFIG_LISTEN_ROOM]; /* "" for none; config_parse_listen */
 		bool metrics_public;		/* it may be another than a loopback address */
+		enum log_format log_format;	/* of who was told no other; default auto */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
 		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;

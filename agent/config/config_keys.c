@@ -353,6 +353,8 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");
 	if (!strcmp(key, "metrics_listen"))
 		return listen_assign(config->agent.metrics_listen, key, value, err);
+	if (!strcmp(key, "log_format"))
+		return log_assign(&config->agent.log_format, key, value, err);
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 

@@ -50,6 +50,10 @@ int listen_assign(char to[static CONFIG_LISTEN_ROOM], const char *key, const cha
 		  struct error *err);
 int listen_check(const struct config *config, const char *path, struct error *err);
 
+/* The format of the log (config_log.c). */
+int log_assign(enum log_format *format, const char *key, const char *value,
+	       struct error *err);
+
 /* "KEY = VALUE: WANTED", with EXIT_USAGE. */
 int config_bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted);

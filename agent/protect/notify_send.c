@@ -193,6 +193,7 @@ static void child_reset(pid_t parent)
 	if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 ||
 	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || close_range(3, ~0u, 0) < 0)
 		_exit(EXIT_FAILED);
+	log_to_stderr();
 }
 
 __attribute__((noreturn))
