@@ -40,7 +40,8 @@ struct cli {
 struct cli_option {
 	const char *name;		/* "to", without dashes */
 	char letter;			/* 0 for none */
-	const char *argument;		/* "DEVICE|FILE" */
+	const char *argument;		/* "DEVICE|FILE"; "[=SECONDS]": may be left out, and
+					 * the value is NULL then; of those without a letter */
 	const char *help;
 	/* Stores it in cli->settings; EXIT_USAGE for a bad value. NULL: `flag`. */
 	int (*take)(struct cli *cli, const char *value, struct error *err);

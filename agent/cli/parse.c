@@ -115,14 +115,14 @@ static void option_set_add(struct option_set *set, const struct cli_option *opti
 
 		set->options[set->count] = options;
 		set->names[set->count].name = options->name;
-		set->names[set->count].has_arg = options->argument ? required_argument
-								   : no_argument;
+		set->names[set->count].has_arg = !options->argument ? no_argument :
+			*options->argument == '[' ? optional_argument : required_argument;
 		set->names[set->count].val = 256 + (int)set->count;
 		set->count++;
 		if (!options->letter)
 			continue;
 		set->letters[used] = options->letter;
-		if (options->argument)
+		if (options->argument && *options->argument != '[')
 			set->letters[used + 1] = ':';
 	}
 }
@@ -204,7 +204,7 @@ static void help_options(const struct cli_option *options)
 		snprintf(left, sizeof(left), "%s%c%s--%s%s%s",
 			 options->letter ? "-" : " ", options->letter ? options->letter : ' ',
 			 options->letter ? ", " : "  ", options->name,
-			 options->argument ? " " : "",
+			 options->argument && *options->argument != '[' ? " " : "",
 			 options->argument ? options->argument : "");
 		printf("  %-34s %s\n", left, options->help);
 	}
