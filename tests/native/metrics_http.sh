@@ -4,7 +4,7 @@
 # process that is killed cost no point and no answer for long; neither the daemon, nor so
 # a run that it forks, holds a descriptor of it.
 #
-# timeout: 90
+# timeout: 240
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -68,6 +68,7 @@ query() {
 		"http://127.0.0.1:$prometheus_port/api/v1/query" | jq -r '.data.result[0].value[1]' 2>/dev/null
 }
 query_is() { [ "$(query "$1")" = "$2" ]; }
+query_some() { [[ $(query "$1") =~ ^[0-9.eE+-]+$ ]]; }
 query_above() { [[ $(query "$1") =~ ^[0-9.]+$ ]] && awk "BEGIN { exit !($(query "$1") > $2) }"; }
 wait_for 20 query_is 'clawback_up{job="clawback"}' 1
 wait_for 5 query_is 'up{job="clawback"}' 1
@@ -78,6 +79,18 @@ instant=$(query clawback_last_point_timestamp_seconds)
 write_some
 wait_for 15 query_above 'clawback_cycles_total{result="stored"}' "$before"
 wait_for 5 query_above clawback_last_point_timestamp_seconds "$instant"
+# What the dashboard asks for, it answers; but for failures that there were none of, and
+# for the textfile collector's own metric.
+asked=0
+while IFS= read -r expression; do
+	expression=${expression//\$instance/.*}
+	expression=${expression//\$unit/.*}
+	expression=${expression//\$__rate_interval/1m}
+	[[ $expression =~ last_error|node_textfile ]] || query_some "$expression" ||
+		fail "no answer to $expression"
+	asked=$((asked + 1))
+done < <(jq -r '.. | .expr? // empty' scripts/grafana/clawback.json)
+[ "$asked" -gt 10 ] || fail "the dashboard asks for $asked things"
 kill "$prometheus_pid"
 wait "$prometheus_pid" || true
 
@@ -121,6 +134,17 @@ echo "== a server that is killed"
 kill -KILL "$(server_pid)"
 wait_for 25 answers
 said "ended unasked, and was started again" || fail "it was not said"
+
+if is_full; then
+	echo "== a daemon that hangs"
+	kill -STOP "$clawback_pid"
+	assert_equal ok "$(ask /healthz)" "at first"
+	hangs() { [ "$(status_of "http://127.0.0.1:$port/healthz")" = 503 ]; }
+	wait_for 120 hangs
+	assert_equal 503 "$(status_of "http://127.0.0.1:$port/metrics")" "/metrics"
+	kill -CONT "$clawback_pid"
+	wait_for 10 answers
+fi
 
 echo "== a port in use"
 other=$(free_port)
