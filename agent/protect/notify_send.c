@@ -220,6 +220,27 @@ static void child_main(const struct config_notify *config, enum notify_target ta
 	_exit(ret ? EXIT_FAILED : EXIT_DONE);
 }
 
+int protect_notify_check(const struct config *config, struct error *err)
+{
+	const struct config_notify *notify = &config->notify;
+	const char *const secrets[] = { notify->webhook_file, notify->routing_key_file,
+					notify->smtp_password_file };
+	char secret[CONFIG_WEBHOOK_ROOM];
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < sizeof(secrets) / sizeof(secrets[0]); i++)
+		if (*secrets[i])
+			ret = notify_secret_read(secrets[i], secret, sizeof(secret), err);
+	crypto_wipe(secret, sizeof(secret));
+	if (!ret && *notify->ca_file && access(notify->ca_file, R_OK) < 0)
+		ret = error_set(err, -errno, "cannot read %s: %s", notify->ca_file,
+				error_text(errno));
+	if (!ret && *notify->command && access(notify->command, X_OK) < 0)
+		ret = error_set(err, -errno, "cannot run %s: %s", notify->command,
+				error_text(errno));
+	return ret;
+}
+
 unsigned notify_targets(const struct config_notify *config)
 {
 	return (*config->command ? 1u << NOTIFY_COMMAND : 0) |

@@ -3,7 +3,7 @@
 # journald, in a mount namespace of its own) with fields to find it by; without the
 # journal nothing is lost.
 #
-# timeout: 60
+# timeout: 180
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -33,15 +33,15 @@ line() {
 		any(.[]; $1)" "$said" >/dev/null 2>&1
 }
 clawback_start protect --log-format json --verbose
-wait_for 10 line '.event == "cycle_ended" and .level == "info" and .unit == "v" and
+wait_for 30 line '.event == "cycle_ended" and .level == "info" and .unit == "v" and
 	.kind == "volume" and .volume == "v" and .point == 1'
 store ro
 write_some
-wait_for 10 line '.event == "cycle_failed" and .level == "warning" and .unit == "v" and
+wait_for 30 line '.event == "cycle_failed" and .level == "warning" and .unit == "v" and
 	(.message | test("ead-only"))'
-wait_for 10 line '.event == "rpo_missed"'
+wait_for 30 line '.event == "rpo_missed"'
 store rw
-wait_for 10 line '.event == "rpo_recovered"'
+wait_for 30 line '.event == "rpo_recovered"'
 stop_daemon
 line '.event == "stopping"' || fail "$(cat "$said")"
 code=0
@@ -60,7 +60,7 @@ mkdir -p /run/systemd/journal /run/log/journal
 "$journald" >"$work/journald.log" 2>&1 &
 journald_pid=$!
 defer clawback_stop $journald_pid
-wait_for 10 test -S /run/systemd/journal/socket
+wait_for 30 test -S /run/systemd/journal/socket
 # entry FIELD=VALUE... -- FILTER: of all that clawback said, one that matches both.
 entry() {
 	local matches=()
@@ -76,25 +76,25 @@ export JOURNAL_STREAM
 write_some
 rm "$work/state/repository"
 clawback_start protect -v -o "notify.webhook_file=$work/hook" -o notify.on=failure,success -o notify.interval=off
-wait_for 10 entry CLAWBACK_EVENT=cycle_ended CLAWBACK_UNIT=v CLAWBACK_VOLUME=v \
+wait_for 30 entry CLAWBACK_EVENT=cycle_ended CLAWBACK_UNIT=v CLAWBACK_VOLUME=v \
 	"MESSAGE_ID=$(message_id CYCLE_ENDED)" -- \
 	'.PRIORITY == "6" and (.CLAWBACK_POINT | tonumber) > 1 and (.MESSAGE | test("^v: incremental point"))'
 # A run that pins the repository says so in its own process, and for which unit.
-wait_for 5 entry CLAWBACK_UNIT=v -- '.CLAWBACK_EVENT == null'
+wait_for 30 entry CLAWBACK_UNIT=v -- '.CLAWBACK_EVENT == null'
 store ro
 write_some
-wait_for 10 entry "MESSAGE_ID=$(message_id CYCLE_FAILED)" CLAWBACK_UNIT=v -- \
+wait_for 30 entry "MESSAGE_ID=$(message_id CYCLE_FAILED)" CLAWBACK_UNIT=v -- \
 	'.PRIORITY == "4" and (.MESSAGE | test("ead-only"))'
 store rw
 # A child that closed its descriptors speaks by the stream, with a level in front.
-wait_for 15 grep -q '^<4>a message was not delivered by the webhook: ' "$said"
+wait_for 30 grep -q '^<4>a message was not delivered by the webhook: ' "$said"
 ! grep -v '^<4>a message was not delivered' "$said" || fail "it was said twice"
 
 echo "== a journal that is gone"
 kill "$journald_pid"
 wait "$journald_pid" || true
 write_some
-wait_for 10 grep -q '^<6>v: incremental point' "$said"
+wait_for 30 grep -q '^<6>v: incremental point' "$said"
 stop_daemon
 
 echo "== another stderr than the journal's"

@@ -39,7 +39,7 @@ clawback protect -n -o agent.metrics_listen=0.0.0.0:9746 -o agent.metrics_public
 
 echo "== what it answers"
 clawback_start protect --json
-wait_for 10 more_stored 0
+wait_for 30 more_stored 0
 assert_equal ok "$(ask /healthz)" "/healthz"
 assert_equal 404 "$(status_of "http://127.0.0.1:$port/")" "/"
 assert_equal 405 "$(status_of -X POST -d x "http://127.0.0.1:$port/metrics")" "a POST"
@@ -70,15 +70,15 @@ query() {
 query_is() { [ "$(query "$1")" = "$2" ]; }
 query_some() { [[ $(query "$1") =~ ^[0-9.eE+-]+$ ]]; }
 query_above() { [[ $(query "$1") =~ ^[0-9.]+$ ]] && awk "BEGIN { exit !($(query "$1") > $2) }"; }
-wait_for 20 query_is 'clawback_up{job="clawback"}' 1
-wait_for 5 query_is 'up{job="clawback"}' 1
-wait_for 5 query_is 'clawback_tracked{volume="v"}' 1
-wait_for 5 query_is 'clawback_rpo_objective_seconds{unit="v",kind="volume"}' 1
+wait_for 30 query_is 'clawback_up{job="clawback"}' 1
+wait_for 30 query_is 'up{job="clawback"}' 1
+wait_for 30 query_is 'clawback_tracked{volume="v"}' 1
+wait_for 30 query_is 'clawback_rpo_objective_seconds{unit="v",kind="volume"}' 1
 before=$(query 'clawback_cycles_total{result="stored"}')
 instant=$(query clawback_last_point_timestamp_seconds)
 write_some
-wait_for 15 query_above 'clawback_cycles_total{result="stored"}' "$before"
-wait_for 5 query_above clawback_last_point_timestamp_seconds "$instant"
+wait_for 30 query_above 'clawback_cycles_total{result="stored"}' "$before"
+wait_for 30 query_above clawback_last_point_timestamp_seconds "$instant"
 # What the dashboard asks for, it answers; but for failures that there were none of, and
 # for the textfile collector's own metric.
 asked=0
@@ -124,7 +124,7 @@ more_ended() { [ "$(ended)" -gt "$1" ]; }
 for _ in 1 2; do
 	had=$(ended)
 	write_some
-	wait_for 10 more_ended "$had"
+	wait_for 30 more_ended "$had"
 done
 answers() { [ "$(ask /healthz 2>/dev/null)" = ok ]; }
 wait_for 25 answers
@@ -143,7 +143,7 @@ if is_full; then
 	wait_for 120 hangs
 	assert_equal 503 "$(status_of "http://127.0.0.1:$port/metrics")" "/metrics"
 	kill -CONT "$clawback_pid"
-	wait_for 10 answers
+	wait_for 30 answers
 fi
 
 echo "== a port in use"
@@ -151,19 +151,19 @@ other=$(free_port)
 python3 -m http.server --bind 127.0.0.1 "$other" >"$work/other.log" 2>&1 &
 defer clawback_stop $!
 bound() { [ -n "$(ss -H -l -t -n "sport = :$1")" ]; }
-wait_for 10 bound "$other"
+wait_for 30 bound "$other"
 assert_refused 1 "Address already in use; end what listens there" \
 	clawback protect --state "$work/state2" -o "agent.metrics_listen=127.0.0.1:$other"
 listen "127.0.0.1:$other"
 kill -HUP "$clawback_pid"
-wait_for 10 grep -q '"accepted":false' "$log"
+wait_for 30 grep -q '"accepted":false' "$log"
 grep -q 'cannot listen on.*Address already in use' "$log" || fail "$(tail -n 3 "$log")"
 assert_equal ok "$(ask /healthz)" "the old address"
 if [ -e /proc/sys/net/ipv6 ] && v6=$(free_port 6 2>/dev/null); then
 	listen "[::1]:$v6"
 	kill -HUP "$clawback_pid"
-	wait_for 10 bound "$v6"
-	wait_for 10 test "$(curl -s -g "http://[::1]:$v6/healthz")" = ok
+	wait_for 30 bound "$v6"
+	wait_for 30 test "$(curl -s -g "http://[::1]:$v6/healthz")" = ok
 	! bound "$port" || fail "the old address is still taken"
 fi
 

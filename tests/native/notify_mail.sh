@@ -4,7 +4,7 @@
 # certificate of somebody else, a server without encryption, a wrong password, an address
 # that is refused are told, never the password; a webhook that fails costs it nothing.
 #
-# timeout: 90
+# timeout: 180
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -92,7 +92,7 @@ PY
 : >"$work/received"
 $python "$work/server.py" "$work" <<<"$password" >"$work/server.log" 2>&1 &
 defer clawback_stop $!
-wait_for 15 test -s "$work/ports"
+wait_for 30 test -s "$work/ports"
 read -r tls starttls plain <"$work/ports"
 
 # ---- whom it tells -------------------------------------------------------------------
@@ -172,7 +172,11 @@ echo "== a wrong password, and a file that others can read"
 tell -o "notify.smtp_password_file=$work/wrong"
 told "not delivered by mail: .*does not take user and password (status 535)"
 ! grep -q sesame "$work/told" || fail "it is told"
+clawback doctor >"$work/doctor" 2>&1 || true
+grep -q "notify *what it names is there" "$work/doctor" || fail "doctor: $(cat "$work/doctor")"
 chmod 644 "$work/password"
+clawback doctor >"$work/doctor" 2>&1 || true
+grep -q "notify.*others may access it" "$work/doctor" || fail "doctor: $(cat "$work/doctor")"
 tell
 told "refusing $work/password: others may access it (mode 0644)"
 chmod 600 "$work/password"
@@ -195,22 +199,22 @@ write_some
 clawback_start protect -o "notify.command=$work/command" -o notify.webhook=https://127.0.0.1:1/
 mount --bind "$work/repository" "$work/repository"
 defer umount -l "$work/repository"
-wait_for 15 was_received '.headers.Subject | test("a point was stored")'
-wait_for 10 test -s "$work/commanded"
+wait_for 30 was_received '.headers.Subject | test("a point was stored")'
+wait_for 30 test -s "$work/commanded"
 mount -o remount,bind,ro "$work/repository"
 write_some
-wait_for 20 was_received '(.headers.Subject | test("runs fail$")) and (.body |
+wait_for 30 was_received '(.headers.Subject | test("runs fail$")) and (.body |
 	test("Error: .*Read-only file system") and test("Since: .* UTC") and
 	test("Last good point: .* s before this message") and
 	test("What to do: Nothing is lost") and test("clawback status v"))'
-wait_for 20 was_received '.headers.Subject | test("its objective is missed$")'
+wait_for 30 was_received '.headers.Subject | test("its objective is missed$")'
 # While all of them are at work.
 for file in /proc/[0-9]*/cmdline; do
 	! grep -q -a -e "$password" "$file" 2>/dev/null || fail "the password is in $file"
 done
-wait_for 20 grep -q "not delivered by the webhook" "$work/background.err"
+wait_for 30 grep -q "not delivered by the webhook" "$work/background.err"
 mount -o remount,bind,rw "$work/repository"
-wait_for 20 was_received '.headers.Subject | test("its objective is met again$")'
+wait_for 30 was_received '.headers.Subject | test("its objective is met again$")'
 kill -TERM "$clawback_pid"
 clawback_wait
 ! grep -r -q -e "$password" "$work/background.err" "$work/background.out" "$work/state" ||
