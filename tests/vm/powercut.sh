@@ -3,7 +3,7 @@
 # after each the volume is untrusted, the next run compares, and its point is just
 # what its snapshot showed; nothing that was stored before is lost.
 #
-# kernels: 6.12
+# kernels: 6.1 6.12
 # guest: host
 # full-only: yes
 # timeout: 5400
@@ -27,6 +27,7 @@ make_linear_volume volume labvolume /dev/vda
 if [ "$number" = 0 ]; then
 	clawback_begin "$work/repository" open
 	clawback_volume v "$volume"
+	sync "$clawback_config"	# the test's own; what clawback writes it must sync itself
 	fill "$volume" 20
 	backup v
 else
