@@ -102,6 +102,7 @@ struct daemon_notify {
 		int pidfd;		/* readable when it ended */
 		int64_t deadline_ns;
 		bool late;		/* it was ended for that */
+		uint64_t delivered, failed; /* of all before */
 	} children[NOTIFY_TARGETS];
 	int epoll_fd;			/* of all of them; -1 until the first */
 	struct notify_queue queue;

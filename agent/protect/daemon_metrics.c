@@ -113,6 +113,22 @@ static void unit_metrics(const struct daemon *daemon, size_t i, struct metrics_u
 	};
 }
 
+static size_t messages_of(const struct daemon *daemon,
+			  struct metrics_messages messages[static NOTIFY_TARGETS])
+{
+	unsigned targets = notify_targets(&daemon->config->notify);
+	size_t count = 0;
+
+	for (int target = 0; target < NOTIFY_TARGETS; target++)
+		if (targets & 1u << target)
+			messages[count++] = (struct metrics_messages){
+				.target = notify_target_name((enum notify_target)target),
+				.delivered = daemon->notify.children[target].delivered,
+				.failed = daemon->notify.children[target].failed,
+			};
+	return count;
+}
+
 /* ---- the text, and where it goes --------------------------------------------------- */
 
 static char *text_of(const struct daemon *daemon, bool up)
@@ -120,6 +136,8 @@ static char *text_of(const struct daemon *daemon, bool up)
 	const struct daemon_metrics *seen = daemon->metrics;
 	CLEANUP_FREE struct metrics_unit *units = calloc(daemon->list.count + 1, sizeof(*units));
 	CLEANUP_FREE struct metrics_volume *volumes = calloc(seen->count + 1, sizeof(*volumes));
+
+	struct metrics_messages messages[NOTIFY_TARGETS];
 
 	if (!units || !volumes)
 		return NULL;
@@ -131,6 +149,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 		.up = up, .loaded = seen->loaded, .recursion_misses = seen->recursion_misses,
 		.units = units, .unit_count = daemon->list.count,
 		.volumes = volumes, .volume_count = seen->count,
+		.messages = messages, .message_count = messages_of(daemon, messages),
 	});
 }
 

@@ -138,6 +138,12 @@ static void child_ended(struct daemon *daemon, enum notify_target target)
 	else if (target == NOTIFY_COMMAND && WEXITSTATUS(status))
 		log_warning("a message may not be delivered: its command ended with code %d",
 			    WEXITSTATUS(status));
+	if (child->late || !WIFEXITED(status) || WEXITSTATUS(status))
+		child->failed++;
+	else
+		child->delivered++;
+	/* For who looks at the metrics. */
+	daemon->record = true;
 	child->pid = 0;
 	/* By itself it would stay there as long as a run has a copy of it. */
 	epoll_ctl(daemon->notify.epoll_fd, EPOLL_CTL_DEL, child->pidfd, NULL);
@@ -188,10 +194,13 @@ static void hand_over(struct daemon *daemon, const struct notify_item *item)
 	child->late = false;
 	child->deadline_ns = daemon->now.boot_ns + NOTIFY_SECONDS * SECOND_NS;
 	if (notify_start(&daemon->config->notify, item->target, &item->message, &child->pid,
-			 &child->pidfd, &err))
+			 &child->pidfd, &err)) {
+		child->failed++;
 		log_warning("%s", err.message);
+		return;
+	}
 	/* Its end is then seen when it is late, or at another turn. */
-	else if (child_watch(&daemon->notify, child) < 0)
+	if (child_watch(&daemon->notify, child) < 0)
 		log_warning("cannot wait for a message to be delivered: %s", error_text(errno));
 }
 

@@ -41,6 +41,12 @@ struct metrics_volume {
 	uint64_t dirty_bytes;
 };
 
+/* What became of the messages to one target. */
+struct metrics_messages {
+	const char *target;
+	uint64_t delivered, failed;
+};
+
 struct metrics {
 	bool up;
 	bool loaded;			/* the tracker is; else misses means nothing */
@@ -49,6 +55,8 @@ struct metrics {
 	size_t unit_count;
 	const struct metrics_volume *volumes;
 	size_t volume_count;
+	const struct metrics_messages *messages;	/* of those that are configured */
+	size_t message_count;
 };
 
 /* The whole file; the caller frees it. NULL: out of memory. */

@@ -206,17 +206,14 @@ static void child_main(const struct config_notify *config, enum notify_target ta
 		[NOTIFY_COMMAND] = command_run, [NOTIFY_WEBHOOK] = webhook_send,
 		[NOTIFY_MAIL] = notify_mail_send,
 	};
-	static const char *const names[NOTIFY_TARGETS] = {
-		[NOTIFY_COMMAND] = "by the command", [NOTIFY_WEBHOOK] = "by the webhook",
-		[NOTIFY_MAIL] = "by mail",
-	};
 	struct error err = ERROR_INIT;
 	int ret;
 
 	child_reset(parent);
 	ret = senders[target](config, message, &err);
 	if (ret)
-		log_warning("a message was not delivered %s: %s", names[target], err.message);
+		log_warning("a message was not delivered by %s%s: %s", target == NOTIFY_MAIL ? "" :
+			    "the ", notify_target_name(target), err.message);
 	_exit(ret ? EXIT_FAILED : EXIT_DONE);
 }
 
@@ -239,6 +236,15 @@ int protect_notify_check(const struct config *config, struct error *err)
 		ret = error_set(err, -errno, "cannot run %s: %s", notify->command,
 				error_text(errno));
 	return ret;
+}
+
+const char *notify_target_name(enum notify_target target)
+{
+	static const char *const names[NOTIFY_TARGETS] = {
+		[NOTIFY_COMMAND] = "command", [NOTIFY_WEBHOOK] = "webhook", [NOTIFY_MAIL] = "mail",
+	};
+
+	return names[target];
 }
 
 unsigned notify_targets(const struct config_notify *config)

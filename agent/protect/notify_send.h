@@ -15,6 +15,8 @@
 
 enum notify_target { NOTIFY_COMMAND, NOTIFY_WEBHOOK, NOTIFY_MAIL, NOTIFY_TARGETS };
 
+/* "command", "webhook", "mail". */
+const char *notify_target_name(enum notify_target target);
 /* A bit each for those that are configured. */
 unsigned notify_targets(const struct config_notify *config);
 

@@ -196,9 +196,11 @@ END
 chmod 755 "$work/command"
 : >"$work/received"
 write_some
-clawback_start protect -o "notify.command=$work/command" -o notify.webhook=https://127.0.0.1:1/
+clawback_start protect -o "agent.metrics=$work/metrics.prom" -o "notify.command=$work/command" -o notify.webhook=https://127.0.0.1:1/
 mount --bind "$work/repository" "$work/repository"
 defer umount -l "$work/repository"
+messages() { sed -n "s/^clawback_messages_total{target=\"$1\",result=\"$2\"} //p" "$work/metrics.prom"; }
+some() { [ "$(messages "$@")" -gt 0 ]; } 2>/dev/null
 wait_for 30 was_received '.headers.Subject | test("a point was stored")'
 wait_for 30 test -s "$work/commanded"
 mount -o remount,bind,ro "$work/repository"
@@ -213,6 +215,9 @@ for file in /proc/[0-9]*/cmdline; do
 	! grep -q -a -e "$password" "$file" 2>/dev/null || fail "the password is in $file"
 done
 wait_for 30 grep -q "not delivered by the webhook" "$work/background.err"
+wait_for 30 some webhook failed
+wait_for 30 some mail delivered
+assert_equal "0 0" "$(messages webhook delivered) $(messages mail failed)" "messages"
 mount -o remount,bind,rw "$work/repository"
 wait_for 30 was_received '.headers.Subject | test("its objective is met again$")'
 kill -TERM "$clawback_pid"
