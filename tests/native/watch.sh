@@ -194,7 +194,7 @@ python3 "$work/drive.py" "$clawback_program" "$clawback_config" "$disk" C
 
 echo "== elsewhere"
 clawback_start status --watch=0.2
-pages() { [ "$(grep -c '^v  *tracked' "$work/background.out")" -ge 3 ]; }
+pages() { [ "$(grep -s -c '^v  *tracked' "$work/background.out" || true)" -ge 3 ]; } 2>/dev/null
 wait_for 30 pages
 kill -TERM "$clawback_pid"
 clawback_wait
@@ -203,9 +203,9 @@ clawback_start status --watch=0.2 --json
 lines() { jq -e -s 'length >= 3 and all(.[]; (.time | test("Z$")) and .volumes[0].name == "v") and
 	(.[2].volumes[0].written_bytes_per_second | type) == "number"' "$work/background.out" >/dev/null 2>&1; }
 wait_for 30 lines
-assert_equal "$(wc -l <"$work/background.out")" "$(jq -c . "$work/background.out" | wc -l)" "lines"
 kill -TERM "$clawback_pid"
 clawback_wait
+assert_equal "$(wc -l <"$work/background.out")" "$(jq -c . "$work/background.out" | wc -l)" "lines"
 # Who has seen enough: the reader goes away.
 timeout 20 "$clawback_program" status --config "$clawback_config" --watch=0.1 --json 2>"$work/broken" |
 	head -n 1 >/dev/null || true
