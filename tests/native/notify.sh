@@ -4,7 +4,7 @@
 # command and a real HTTPS server, and nothing that a server does keeps runs from
 # going on. No secret is in a log or an argument.
 #
-# timeout: 60
+# timeout: 180
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh

@@ -224,4 +224,21 @@ kill -TERM "$clawback_pid"
 clawback_wait
 ! grep -r -q -e "$password" "$work/background.err" "$work/background.out" "$work/state" ||
 	fail "the password is told"
+
+if is_full; then
+	echo "== a message that ends while a run has a copy of what its end is seen by"
+	printf '#!/bin/sh\necho ready\nread -r line\nsleep 3\n' >"$work/hold"
+	printf '#!/bin/sh\ncat >/dev/null\nsleep 4\n' >"$work/command"
+	chmod 755 "$work/hold"
+	clawback_start protect -o "volume v.hook=$work/hold" -o "notify.command=$work/command"
+	for _ in {1..15}; do
+		write_some
+		sleep 1
+	done
+	# Of 15 s; a loop that does not sleep takes some hundred.
+	ticks=$(awk '{ print $14 + $15 }' "/proc/$clawback_pid/stat")
+	[ "$ticks" -lt 30 ] || fail "the daemon took $ticks ticks"
+	kill -TERM "$clawback_pid"
+	clawback_wait
+fi
 clawback_end
