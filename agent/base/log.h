@@ -40,6 +40,7 @@ struct log_fields {
 	const char *unit;		/* a volume by itself, or a group */
 	bool group;
 	const char *volume;
+	const char *store;		/* a further one */
 	uint64_t point;
 };
 

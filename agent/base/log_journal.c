@@ -13,7 +13,7 @@
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
-#define FIELDS_MAX 9
+#define FIELDS_MAX 10
 #define FIELD_ROOM 192
 
 int log_priority(enum log_level level)
@@ -69,6 +69,7 @@ int log_journal(enum log_level level, const struct log_fields *fields, const cha
 	add(&entry, "CLAWBACK_UNIT", fields->unit);
 	add(&entry, "CLAWBACK_KIND", !fields->unit ? NULL : fields->group ? "group" : "volume");
 	add(&entry, "CLAWBACK_VOLUME", fields->volume);
+	add(&entry, "CLAWBACK_STORE", fields->store);
 	add(&entry, "CLAWBACK_POINT", fields->point ? point : NULL);
 	entry.fields[entry.count++] = (struct iovec){ message, strlen(message) };
 	do

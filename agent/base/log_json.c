@@ -47,6 +47,8 @@ static int add_fields(json_t *object, const struct log_fields *fields)
 					   json_string(fields->group ? "group" : "volume"));
 	if (fields->volume)
 		bad |= json_object_set_new(object, "volume", text_json(fields->volume));
+	if (fields->store)
+		bad |= json_object_set_new(object, "store", text_json(fields->store));
 	if (fields->point)
 		bad |= json_object_set_new(object, "point",
 					   json_integer((json_int_t)fields->point));

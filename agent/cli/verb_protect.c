@@ -22,6 +22,10 @@ static const char *const event_names[] = {
 	[PROTECT_RELOADED] = "reload",
 	[PROTECT_STOPPING] = "stopping",
 	[PROTECT_PLANNED] = "plan",
+	[PROTECT_REPLICATED] = "replicated",
+	[PROTECT_STORE_FAILED] = "store_failed",
+	[PROTECT_STORE_LAGS] = "store_lags",
+	[PROTECT_STORE_RECOVERED] = "store_recovered",
 };
 
 /* ---- for programs ------------------------------------------------------- */
@@ -52,6 +56,16 @@ static void add_cycle(json_t *object, const struct protect_event *event)
 	json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
 }
 
+static void add_store(json_t *object, const struct protect_event *event)
+{
+	json_object_set_new(object, "store", json_string(event->store));
+	json_object_set_new(object, "points", json_integer((json_int_t)event->points));
+	if (event->type == PROTECT_STORE_LAGS)
+		json_object_set_new(object, "lag_seconds", seconds_json(event->age_ns));
+	if (event->type == PROTECT_REPLICATED)
+		json_object_set_new(object, "seconds", seconds_json(event->duration_ns));
+}
+
 static json_t *event_json(const struct protect_event *event)
 {
 	json_t *object = json_pack("{s:s, s:o}", "message_type", event_names[event->type],
@@ -64,12 +78,14 @@ static json_t *event_json(const struct protect_event *event)
 				    json_string(event->unit));
 		json_object_set_new(object, "objective_seconds", seconds_json(event->rpo_ns));
 	}
+	if (event->store)
+		add_store(object, event);
 	if (event->type == PROTECT_CYCLE_ENDED || event->type == PROTECT_CYCLE_FAILED)
 		add_cycle(object, event);
 	if (event->type == PROTECT_RPO_MISSED || event->type == PROTECT_RPO_RECOVERED)
 		json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
 	if (event->type == PROTECT_CYCLE_STARTED || event->type == PROTECT_PLANNED)
-		json_object_set_new(object, "type", json_string(event->full ? "full" : "auto"));
+		json_object_set_new(object, "type", json_string(backup_type_name(event->asked)));
 	if (event->due_ns)
 		json_object_set_new(object, "due", cli_time_json(event->due_ns));
 	if (*event->why)
@@ -96,6 +112,10 @@ static const char *const message_ids[] = {
 	[PROTECT_RELOADED] = "f53188c72ae045a18a89d0b13cbf0914",
 	[PROTECT_STOPPING] = "cd321912b7a149e2b4ec479494061454",
 	[PROTECT_PLANNED] = NULL,
+	[PROTECT_REPLICATED] = "6faae41310c24aa7ad653d973fc6449d",
+	[PROTECT_STORE_FAILED] = "8751ceff913b4085958c6456904a5568",
+	[PROTECT_STORE_LAGS] = "52f986713b2a4fc9bd9b5ba59f25e745",
+	[PROTECT_STORE_RECOVERED] = "eb0d82791df14bf9bba7f62aff25eb3a",
 };
 
 static struct log_fields fields_of(const struct protect_event *event)
@@ -104,6 +124,7 @@ static struct log_fields fields_of(const struct protect_event *event)
 		.event = event_names[event->type], .message_id = message_ids[event->type],
 		.unit = event->unit, .group = event->group,
 		.volume = event->unit && !event->group ? event->unit : NULL,
+		.store = event->store,
 	};
 }
 
@@ -130,12 +151,37 @@ static void say_points(const struct protect_event *event)
 			say_point(event, &event->parts[i]);
 }
 
+static void say_store(const struct protect_event *event)
+{
+	struct log_fields fields = fields_of(event);
+	const char *why = event->why;
+
+	if (event->type == PROTECT_REPLICATED)
+		log_event(LOG_DETAILS, &fields, "store %s: copied %" PRIu64 " points in %s",
+			  event->store, event->points, text_duration(event->duration_ns));
+	else if (event->type == PROTECT_STORE_FAILED)
+		log_event(LOG_WARNINGS, &fields, "%s; again at %s", event->error->message,
+			  text_time(event->due_ns));
+	else if (event->type == PROTECT_STORE_LAGS)
+		log_event(LOG_WARNINGS, &fields, "store %s has lacked points for %s, %" PRIu64
+			  " by now%s%s", event->store, text_duration(event->age_ns), event->points,
+			  *why ? "; the last failure: " : "", why);
+	else
+		log_event(LOG_NOTES, &fields, "store %s has all points again", event->store);
+}
+
 static void say(const struct protect_event *event)
 {
 	const char *why = event->why, *unit = event->unit;
 	struct log_fields fields = fields_of(event);
 
 	switch (event->type) {
+	case PROTECT_REPLICATED:
+	case PROTECT_STORE_FAILED:
+	case PROTECT_STORE_LAGS:
+	case PROTECT_STORE_RECOVERED:
+		say_store(event);
+		break;
 	case PROTECT_CYCLE_STARTED:
 		log_event(LOG_DETAILS, &fields, "%s: a run begins%s%s", unit, *why ? ": " : "", why);
 		break;
@@ -172,7 +218,7 @@ static void say(const struct protect_event *event)
 		log_event(LOG_NOTES, &fields, "stopping%s%s", *why ? " " : "", why);
 		break;
 	case PROTECT_PLANNED:
-		printf("%s: %s at %s, objective %s%s%s\n", unit, event->full ? "full" : "auto",
+		printf("%s: %s at %s, objective %s%s%s\n", unit, backup_type_name(event->asked),
 		       text_time(event->due_ns), text_duration(event->rpo_ns),
 		       *why ? ": " : "", why);
 		break;

@@ -16,7 +16,7 @@ struct watched {
 	struct watch_history rates;
 	bool counted;			/* what follows is of the last look */
 	uint64_t sectors, at_ns;
-	char reason[256], error[256];
+	char reason[256], error[256], behind[256];
 };
 
 struct watch {
@@ -77,9 +77,11 @@ static int look_at(const struct status *status, const struct config_volume *volu
 		return ret;
 	count_written(kept, &found);
 	snprintf(kept->reason, sizeof(kept->reason), "%s", found.reason);
+	stores_behind(&status->cli->config, &found, kept->behind, sizeof(kept->behind));
 	*row = (struct watch_row){
 		.name = volume->name, .tracked = found.trust == TRUST_TRACKED,
 		.attached = found.attached, .reason = kept->reason, .error = kept->error,
+		.behind = kept->behind,
 		.point = found.state.head_point, .objective_ns = status_objective_ns(status, volume),
 		.point_age_ns = now > found.state.head_time_ns ? now - found.state.head_time_ns : 0,
 		.rpo_ns = protect_age_ns(&found, unit, now),

@@ -198,6 +198,8 @@ static void put_row(struct page *page, const struct watch_row *row, size_t name,
 	}
 	if (!row->tracked && *row->reason)
 		put_line(page, ALARM, "  ! %s", row->reason);
+	if (*row->behind)
+		put_line(page, PLAIN, "  %s", row->behind);
 	if (*row->error)
 		put_line(page, ALARM, "  ! last failure: %s", row->error);
 }

@@ -41,6 +41,7 @@ struct watch_row {
 	uint64_t due_in_ns;		/* 0: not known */
 	uint64_t dirty_bytes;
 	struct watch_history rates;	/* bytes written a second */
+	const char *behind;		/* which further stores lack what, or "" */
 	const char *error;		/* of the last failure that was not got over, or "" */
 };
 

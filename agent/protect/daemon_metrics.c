@@ -138,6 +138,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 	CLEANUP_FREE struct metrics_volume *volumes = calloc(seen->count + 1, sizeof(*volumes));
 
 	struct metrics_messages messages[NOTIFY_TARGETS];
+	struct metrics_store stores[DAEMON_STORES_MAX];
 
 	if (!units || !volumes)
 		return NULL;
@@ -150,6 +151,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 		.units = units, .unit_count = daemon->list.count,
 		.volumes = volumes, .volume_count = seen->count,
 		.messages = messages, .message_count = messages_of(daemon, messages),
+		.stores = stores, .store_count = daemon_store_metrics(daemon, stores),
 	});
 }
 

@@ -17,6 +17,8 @@ static const char *const subjects[NOTIFY_KINDS] = {
 	[NOTIFY_RESCAN] = "all of it was read",
 	[NOTIFY_SPOT_MISMATCH] = "CHANGES WERE NOT TRACKED",
 	[NOTIFY_SUCCESS] = "a point was stored",
+	[NOTIFY_STORE_LAGS] = "points are missing there",
+	[NOTIFY_STORE_RECOVERED] = "it has all points again",
 };
 
 static const char *const advice[NOTIFY_KINDS] = {
@@ -42,6 +44,11 @@ static const char *const advice[NOTIFY_KINDS] = {
 		"to the volume past this kernel (another machine, the device beneath), or there is "
 		"a bug: find it before you go on, see docs/tracking.md.",
 	[NOTIFY_SUCCESS] = "Nothing is to be done.",
+	[NOTIFY_STORE_LAGS] =
+		"Nothing is lost: the points are in the repository, and copying is tried again. Mend "
+		"what the error names; \"clawback status\" says what the store lacks, \"clawback "
+		"doctor\" whether it can be reached.",
+	[NOTIFY_STORE_RECOVERED] = "Nothing is to be done.",
 };
 
 /* ---- encodings --------------------------------------------------------------------- */
@@ -179,7 +186,8 @@ static void put_point(FILE *file, const struct notify_message *message)
 
 static void put_words(FILE *file, const struct notify_message *message)
 {
-	const char *kind = message->group ? "group" : "volume";
+	const char *kind = notify_unit_word(message);
+	bool volume = !strcmp(kind, "volume"), store = !strcmp(kind, "store");
 	char what[NOTIFY_WHAT_ROOM], when[40];
 
 	notify_what(message, what);
@@ -187,14 +195,16 @@ static void put_words(FILE *file, const struct notify_message *message)
 	fprintf(file, "Told at:         %s\n", time_text(message->time_ns, when));
 	if (message->since_ns)
 		fprintf(file, "Since:           %s\n", time_text(message->since_ns, when));
-	put_point(file, message);
-	fprintf(file, "Objective:       no write is older than %s before it is in a stored point\n",
-		age_text(message->rpo_ns, when));
+	if (!store)
+		put_point(file, message);
+	if (message->rpo_ns)
+		fprintf(file, "Objective:       no write is older than %s before it is in a stored "
+			"point\n", age_text(message->rpo_ns, when));
 	if (*message->error)
 		fprintf(file, "Error:           %s\n", message->error);
 	fprintf(file, "\nWhat to do: %s\n\n", advice[message->kind]);
 	fprintf(file, "To look, on %s:\n    clawback status%s%s\n    journalctl -u clawback-protect\n",
-		message->host, message->group ? "" : " ", message->group ? "" : message->unit);
+		message->host, volume ? " " : "", volume ? message->unit : "");
 	if (message->held)
 		fprintf(file, "\n%u more messages like this one were held back before it.\n",
 			message->held);
@@ -221,7 +231,7 @@ static char *subject_text(const struct notify_message *message)
 	char text[256];
 
 	snprintf(text, sizeof(text), "[clawback] %s: %s %s: %s", message->host,
-		 message->group ? "group" : "volume", message->unit, subjects[message->kind]);
+		 notify_unit_word(message), message->unit, subjects[message->kind]);
 	return notify_utf8(text);
 }
 

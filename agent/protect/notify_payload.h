@@ -22,7 +22,7 @@
 struct notify_message {
 	enum notify_kind kind;
 	char host[NOTIFY_HOST_ROOM];
-	char unit[VOLUME_NAME_MAX + 1];
+	char unit[VOLUME_NAME_MAX + 1];		/* or store, which kind tells */
 	bool group;
 	uint64_t time_ns, rpo_ns, age_ns;	/* as in struct protect_event */
 	uint64_t since_ns;			/* when the trouble began that it is about, or 0 */
@@ -31,6 +31,9 @@ struct notify_message {
 	unsigned held;				/* messages of its kind that it stands for too */
 	unsigned dropped;			/* of any kind, lost before it */
 };
+
+/* What message->unit is the name of: "volume", "group", "store". */
+const char *notify_unit_word(const struct notify_message *message);
 
 /* What happened, in a few words. */
 #define NOTIFY_WHAT_ROOM 256

@@ -90,6 +90,7 @@ static struct watch_row sample(void)
 		.name = "pgdata", .tracked = true, .attached = true, .reason = "", .point = 12,
 		.point_age_ns = 3200000000u, .objective_ns = 10000000000u, .rpo_ns = 400000000u,
 		.due_in_ns = 6000000000u, .dirty_bytes = 1258291, .error = "",
+		.behind = "",
 	};
 
 	watch_history_add(&row.rates, 1 << 20);
@@ -114,24 +115,26 @@ static void one_row(void **context)
 	row.missed = true;
 	row.reason = "the ledger is short";
 	row.error = "no route to host";
+	row.behind = "store far lacks 3 points";
 	row.rpo_ns = UINT64_MAX;
 	text = watch_text(&frame, &small);
 	assert_non_null(strstr(text, "pgdata untrusted no bound / 10.0 s       MISSED\n"));
 	assert_non_null(strstr(text, "     1.2 MiB dirty,    1.0 MiB/s "));
 	assert_non_null(strstr(text, "# point 12, 3.2 s ago\n"));
 	assert_non_null(strstr(text, "  ! the ledger is short\n"));
+	assert_non_null(strstr(text, "\n  store far lacks 3 points\n"));
 	assert_non_null(strstr(text, "  ! last failure: no route to host"));
 	free(text);
 	small.colour = true;
 	text = watch_text(&frame, &small);
 	assert_non_null(strstr(text, "\033[31mpgdata untrusted"));
 	free(text);
-	small = (struct watch_look){ .columns = 80, .lines = 5 };
+	small = (struct watch_look){ .columns = 80, .lines = 6 };
 	text = watch_text(&frame, &small);
 	assert_null(strstr(text, "no route"));
 	assert_non_null(strstr(text, "\nmore than fits"));
 	free(text);
-	small.lines = 6;
+	small.lines = 7;
 	text = watch_text(&frame, &small);
 	assert_non_null(strstr(text, "no route"));
 	assert_null(strstr(text, "more than fits"));
