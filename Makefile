@@ -198,9 +198,10 @@ install: $(BUILD)/clawback
 	sed 's|/usr/local/lib/clawback|$(PREFIX)/lib/clawback|' docs/clawback.conf.5 \
 		>$(DESTDIR)$(PREFIX)/share/man/man5/clawback.conf.5
 	install -d -m 755 $(DESTDIR)$(SYSTEMDUNITDIR)
-	for unit in clawback-handover clawback-handover-root clawback-protect; do \
-		sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/$$unit.service \
-			>$(DESTDIR)$(SYSTEMDUNITDIR)/$$unit.service || exit; done
+	for unit in clawback-handover.service clawback-handover-root.service \
+		    clawback-protect.service clawback-backup@.service clawback-backup@.timer; do \
+		sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/$$unit \
+			>$(DESTDIR)$(SYSTEMDUNITDIR)/$$unit || exit; done
 	install -d -m 755 $(DESTDIR)$(SYSTEMDSHUTDOWNDIR)
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/system-shutdown \
 		>$(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback

@@ -29,6 +29,7 @@ struct cli {
 	size_t override_count;
 	char *owned[2];			/* overrides made from --state, --repository */
 	bool json;
+	const char *store;		/* --store: "repository" or a further one; NULL: not given */
 	struct config config;		/* loaded before run() */
 	char **arguments;		/* after options */
 	int argument_count;
@@ -65,7 +66,8 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 /* The verbs, one file each. */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
-	verb_verify, verb_forget, verb_keep, verb_prune, verb_adopt, verb_release, verb_protect;
+	verb_verify, verb_forget, verb_keep, verb_prune, verb_adopt, verb_release, verb_protect,
+	verb_replicate;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);
@@ -80,6 +82,15 @@ int cli_need_root(const char *verb, struct error *err);
 /* A configured volume, or EXIT_USAGE naming those there are. */
 int cli_volume(const struct cli *cli, const char *name,
 	       const struct config_volume **volume, struct error *err);
+
+/* --store, for the verbs that read or change points. */
+int cli_take_store(struct cli *cli, const char *value, struct error *err);
+#define CLI_STORE CLI_TAKE("store", 0, "NAME", \
+	"in this store; default repository, the first one", cli_take_store)
+/* The store that --store names, or the first; EXIT_USAGE naming those there are. */
+int cli_store(const struct cli *cli, const struct config_store **store, struct error *err);
+/* host_open there. */
+int cli_host_open(struct cli *cli, unsigned use, struct host *host, struct error *err);
 
 /* "VOLUME@POINT" cut at the last '@'; *point NULL when there is none. The text is
  * changed in place. */
@@ -106,6 +117,10 @@ json_t *cli_message_json(const char *message);
 json_t *cli_hex_json(const uint8_t *data, size_t length);
 json_t *cli_point_json(const struct point *point);
 json_t *cli_uuid_json(const struct uuid *uuid);
+
+/* status_stores.c: how far a volume is in each further store, as far as is remembered. */
+json_t *stores_json(const struct config *config, const struct volume_status *status);
+void stores_print(const struct config *config, const struct volume_status *status);
 
 /* Into a rotating set of static buffers: fit for one printf. Main thread only. */
 const char *text_bytes(uint64_t bytes);		/* "1.5 GiB" */

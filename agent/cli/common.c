@@ -37,6 +37,37 @@ int cli_volume(const struct cli *cli, const char *name,
 	return err->code;
 }
 
+int cli_take_store(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	cli->store = value;
+	return 0;
+}
+
+int cli_store(const struct cli *cli, const struct config_store **store, struct error *err)
+{
+	*store = config_store(&cli->config, cli->store);
+	if (*store)
+		return 0;
+	error_set_exit(err, EXIT_USAGE, -ENOENT, "no store \"%.100s\" is configured in %s; there "
+		       "are " CONFIG_STORE_FIRST, cli->store, cli->config_path);
+	for (size_t i = 0; i < cli->config.store_count; i++) {
+		size_t used = strlen(err->message);
+
+		snprintf(err->message + used, sizeof(err->message) - used, ", %s",
+			 cli->config.stores[i].name);
+	}
+	return err->code;
+}
+
+int cli_host_open(struct cli *cli, unsigned use, struct host *host, struct error *err)
+{
+	const struct config_store *store;
+	int ret = cli_store(cli, &store, err);
+
+	return ret ? ret : host_open_at(&cli->config, store, use, host, err);
+}
+
 void cli_split_point(char *text, const char **point)
 {
 	char *at = strrchr(text, '@');

@@ -165,6 +165,34 @@ static void check_repository(struct doctor *doctor)
 	host_close(&host);
 }
 
+/* One that nothing was copied to yet is made by replicate. */
+static void check_stores(struct doctor *doctor)
+{
+	const struct config *config = &doctor->cli->config;
+
+	for (size_t i = 0; i < config->store_count; i++) {
+		const struct config_store *store = &config->stores[i];
+		struct replica_state state = { .count = 0 };
+		struct error err = ERROR_INIT;
+		struct host host;
+		int ret = replica_state_load(config->agent.state, store, &state, &err) ?:
+			  host_open_at(config, store, HOST_LOOK, &host, &err);
+
+		if (ret && err.exit == EXIT_NO_REPOSITORY && !state.success_ns)
+			found(doctor, FINDING_NOTE, store->name, "clawback replicate makes it",
+			      "%s", err.message);
+		else if (ret)
+			found(doctor, FINDING_BAD, store->name, "see the message", "%s",
+			      err.message);
+		else
+			found(doctor, FINDING_OK, store->name, NULL, "%s, the same repository",
+			      store_url(host.store));
+		if (!ret)
+			host_close(&host);
+		replica_state_fini(&state);
+	}
+}
+
 static int doctor_run(struct cli *cli, struct error *err)
 {
 	struct doctor doctor = { .cli = cli, .list = json_array() };
@@ -179,6 +207,7 @@ static int doctor_run(struct cli *cli, struct error *err)
 	check_io_uring(&doctor);
 	check_volumes(&doctor);
 	check_repository(&doctor);
+	check_stores(&doctor);
 	if (cli->json)
 		ret = cli_print_json(json_pack("{s:O, s:i}", "checks", doctor.list, "bad",
 					       (int)doctor.bad), false, err);

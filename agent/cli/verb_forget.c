@@ -98,13 +98,17 @@ static int history_load(struct host *host, const char *name, struct history *his
 
 /* ---- choosing ---------------------------------------------------------- */
 
-/* The command line's policy, else the volume's, else the repository's. */
+/* The command line's policy, else the further store's, else the volume's, else the
+ * repository's. */
 static int choose_by_policy(struct cli *cli, struct history *history, struct error *err)
 {
 	const struct config_volume *configured =
 		config_volume(&cli->config, history->volume.name);
+	const struct config_store *store = config_store(&cli->config, cli->store);
 	const struct policy *policy = &of(cli)->policy;
 
+	if (policy_empty(policy) && store != &cli->config.repository)
+		policy = &store->keep;
 	if (policy_empty(policy) && configured)
 		policy = &configured->keep;
 	if (policy_empty(policy))
@@ -242,7 +246,7 @@ static int forget_named(struct cli *cli, struct host *host, char *text, struct e
 static int forget_run(struct cli *cli, struct error *err)
 {
 	struct host host;
-	int ret = host_open(&cli->config, of(cli)->dry_run ? HOST_LOOK : HOST_WRITER, &host, err);
+	int ret = cli_host_open(cli, of(cli)->dry_run ? HOST_LOOK : HOST_WRITER, &host, err);
 
 	if (ret)
 		return ret;
@@ -265,6 +269,7 @@ static const struct cli_option forget_options[] = {
 	CLI_TAKE("policy", 0, "POLICY", "gfs, hanoi, or rules like \"daily=7 weekly=5\"", take_policy),
 	CLI_FLAG("dry-run", 'n', "say what would be forgotten, and why; change nothing",
 		 struct forget, dry_run),
+	CLI_STORE,
 	{ .name = NULL },
 };
 

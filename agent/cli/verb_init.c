@@ -57,11 +57,11 @@ static int init_run(struct cli *cli, struct error *err)
 
 	/* On the command line they replace those of the configuration. */
 	if (given[0])
-		cli->config.repository.recipient_count = 0;
+		cli->config.identity.recipient_count = 0;
 	for (size_t i = 0; i < CONFIG_RECIPIENTS_MAX && given[i]; i++) {
-		size_t at = cli->config.repository.recipient_count++;
+		size_t at = cli->config.identity.recipient_count++;
 
-		snprintf(cli->config.repository.recipients[at], PATH_MAX, "%s", given[i]);
+		snprintf(cli->config.identity.recipients[at], PATH_MAX, "%s", given[i]);
 		free(given[i]);
 	}
 	ret = host_init(&cli->config, &facts, err);

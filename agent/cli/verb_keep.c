@@ -59,7 +59,7 @@ static int keep_run(struct cli *cli, struct error *err)
 	if (!which)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "say which point to keep: "
 				      "VOLUME@POINT");
-	ret = host_open(&cli->config, keep->dry_run ? HOST_LOOK : HOST_WRITER, &host, err);
+	ret = cli_host_open(cli, keep->dry_run ? HOST_LOOK : HOST_WRITER, &host, err);
 	if (ret)
 		return ret;
 	ret = repo_volume_find(host.repo, cli->arguments[0], &volume, err);
@@ -76,6 +76,7 @@ static int keep_run(struct cli *cli, struct error *err)
 static const struct cli_option keep_options[] = {
 	CLI_FLAG("off", 0, "leave it to the policy again", struct keep, off),
 	CLI_FLAG("dry-run", 'n', "change nothing", struct keep, dry_run),
+	CLI_STORE,
 	{ .name = NULL },
 };
 

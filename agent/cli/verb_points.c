@@ -84,7 +84,7 @@ static int points_run(struct cli *cli, struct error *err)
 	struct host host;
 	struct repo_volume volume;
 	json_t *list = NULL;
-	int ret = host_open(&cli->config, 0, &host, err);
+	int ret = cli_host_open(cli, 0, &host, err);
 
 	if (ret)
 		return ret;
@@ -116,8 +116,10 @@ static void show_print(const struct point *point)
 	printf("point %" PRIu64 " of %s (%s)\n", point->number, point->volume_name, id);
 	printf("  time         %s, committed %s\n", text_time(point->time_ns),
 	       text_time(point->committed_ns));
-	printf("  kind         %s%s%s\n", point_kind_name(point->kind),
-	       *point->reason ? ": " : "", point->reason);
+	printf("  kind         %s", point_kind_name(point->kind));
+	if (point->full)
+		printf(" since point %" PRIu64, point->full);
+	printf("%s%s\n", *point->reason ? ": " : "", point->reason);
 	printf("  consistency  %s\n", point_consistency_name(point->consistency));
 	printf("  parent       %" PRIu64 ", base %" PRIu64 ", %u maps away\n", point->parent,
 	       point->base, point->depth);
@@ -148,7 +150,7 @@ static int show_run(struct cli *cli, struct error *err)
 	struct repo_volume volume;
 	struct point point;
 	const char *which;
-	int ret = host_open(&cli->config, 0, &host, err);
+	int ret = cli_host_open(cli, 0, &host, err);
 
 	if (ret)
 		return ret;
@@ -167,10 +169,13 @@ static int show_run(struct cli *cli, struct error *err)
 	return ret;
 }
 
+static const struct cli_option points_options[] = { CLI_STORE, { .name = NULL } };
+
 const struct cli_verb verb_points = {
 	.name = "points",
 	.arguments = "[VOLUME]",
 	.summary = "List a volume's recovery points; without one, the volumes",
+	.options = points_options,
 	.maximum = 1,
 	.run = points_run,
 };
@@ -179,6 +184,7 @@ const struct cli_verb verb_show = {
 	.name = "show",
 	.arguments = "VOLUME[@POINT]",
 	.summary = "Show one recovery point in detail",
+	.options = points_options,
 	.minimum = 1,
 	.maximum = 1,
 	.run = show_run,

@@ -22,6 +22,10 @@ static const char *const event_names[] = {
 	[PROTECT_RELOADED] = "reload",
 	[PROTECT_STOPPING] = "stopping",
 	[PROTECT_PLANNED] = "plan",
+	[PROTECT_REPLICATED] = "replicated",
+	[PROTECT_STORE_FAILED] = "store_failed",
+	[PROTECT_STORE_LAGS] = "store_lags",
+	[PROTECT_STORE_RECOVERED] = "store_recovered",
 };
 
 /* ---- for programs ------------------------------------------------------- */
@@ -52,6 +56,16 @@ static void add_cycle(json_t *object, const struct protect_event *event)
 	json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
 }
 
+static void add_store(json_t *object, const struct protect_event *event)
+{
+	json_object_set_new(object, "store", json_string(event->store));
+	json_object_set_new(object, "points", json_integer((json_int_t)event->points));
+	if (event->type == PROTECT_STORE_LAGS)
+		json_object_set_new(object, "lag_seconds", seconds_json(event->age_ns));
+	if (event->type == PROTECT_REPLICATED)
+		json_object_set_new(object, "seconds", seconds_json(event->duration_ns));
+}
+
 static json_t *event_json(const struct protect_event *event)
 {
 	json_t *object = json_pack("{s:s, s:o}", "message_type", event_names[event->type],
@@ -64,12 +78,14 @@ static json_t *event_json(const struct protect_event *event)
 				    json_string(event->unit));
 		json_object_set_new(object, "objective_seconds", seconds_json(event->rpo_ns));
 	}
+	if (event->store)
+		add_store(object, event);
 	if (event->type == PROTECT_CYCLE_ENDED || event->type == PROTECT_CYCLE_FAILED)
 		add_cycle(object, event);
 	if (event->type == PROTECT_RPO_MISSED || event->type == PROTECT_RPO_RECOVERED)
 		json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
 	if (event->type == PROTECT_CYCLE_STARTED || event->type == PROTECT_PLANNED)
-		json_object_set_new(object, "type", json_string(event->full ? "full" : "auto"));
+		json_object_set_new(object, "type", json_string(backup_type_name(event->asked)));
 	if (event->due_ns)
 		json_object_set_new(object, "due", cli_time_json(event->due_ns));
 	if (*event->why)
@@ -99,11 +115,34 @@ static void say_points(const struct protect_event *event)
 	}
 }
 
+static void say_store(const struct protect_event *event)
+{
+	const char *why = event->why;
+
+	if (event->type == PROTECT_REPLICATED)
+		log_detail("store %s: copied %" PRIu64 " points in %s", event->store, event->points,
+			   text_duration(event->duration_ns));
+	else if (event->type == PROTECT_STORE_FAILED)
+		log_warning("%s; again at %s", event->error->message, text_time(event->due_ns));
+	else if (event->type == PROTECT_STORE_LAGS)
+		log_warning("store %s has lacked points for %s, %" PRIu64 " by now%s%s", event->store,
+			    text_duration(event->age_ns), event->points,
+			    *why ? "; the last failure: " : "", why);
+	else
+		log_note("store %s has all points again", event->store);
+}
+
 static void say(const struct protect_event *event)
 {
 	const char *why = event->why, *unit = event->unit;
 
 	switch (event->type) {
+	case PROTECT_REPLICATED:
+	case PROTECT_STORE_FAILED:
+	case PROTECT_STORE_LAGS:
+	case PROTECT_STORE_RECOVERED:
+		say_store(event);
+		break;
 	case PROTECT_CYCLE_STARTED:
 		log_detail("%s: a run begins%s%s", unit, *why ? ": " : "", why);
 		break;
@@ -140,7 +179,7 @@ static void say(const struct protect_event *event)
 		log_note("stopping%s%s", *why ? " " : "", why);
 		break;
 	case PROTECT_PLANNED:
-		printf("%s: %s at %s, objective %s%s%s\n", unit, event->full ? "full" : "auto",
+		printf("%s: %s at %s, objective %s%s%s\n", unit, backup_type_name(event->asked),
 		       text_time(event->due_ns), text_duration(event->rpo_ns),
 		       *why ? ": " : "", why);
 		break;

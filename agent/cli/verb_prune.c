@@ -12,7 +12,7 @@
 #define GRACE_DEFAULT_NS UINT64_C(3600000000000)
 
 struct prune {
-	bool dry_run, grace_given;
+	bool dry_run, grace_given, ignore_stores;
 	uint64_t grace_ns;
 	struct progress progress;
 };
@@ -35,14 +35,18 @@ static void prune_report(void *context, uint64_t done, uint64_t total)
 	progress_points(&of(context)->progress, done, total);
 }
 
+/* `store`: for which points are held back. */
 static int print_json(struct cli *cli, const struct repo_volume *volume,
-		      const struct prune_result *result, struct error *err)
+		      const struct prune_result *result, const struct config_store *store,
+		      struct error *err)
 {
 	return cli_print_json(json_pack(
-		"{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "message_type",
+		"{s:s, s:s, s:o, s:I, s:I, s:I, s:s?, s:I, s:I, s:I, s:I, s:I, s:f}", "message_type",
 		of(cli)->dry_run ? "dry_run" : "summary", "volume", volume->name, "volume_id",
 		cli_uuid_json(&volume->id), "points", (json_int_t)result->points,
 		"serving_points", (json_int_t)result->serving,
+		"held_points", (json_int_t)result->held,
+		"held_for", result->held ? store->name : NULL,
 		"rebased_maps", (json_int_t)result->maps,
 		"deleted_objects", (json_int_t)result->deleted_objects,
 		"deleted_bytes", (json_int_t)result->deleted_bytes,
@@ -52,12 +56,13 @@ static int print_json(struct cli *cli, const struct repo_volume *volume,
 }
 
 static int prune_print(struct cli *cli, const struct repo_volume *volume,
-		       const struct prune_result *result, struct error *err)
+		       const struct prune_result *result, const struct config_store *store,
+		       struct error *err)
 {
 	bool dry = of(cli)->dry_run;
 
 	if (cli->json)
-		return print_json(cli, volume, result, err);
+		return print_json(cli, volume, result, store, err);
 	printf("%s: ", volume->name);
 	if (result->points)
 		printf("%s%" PRIu64 " forgotten points pruned (data of %" PRIu64 " is still in use), "
@@ -69,6 +74,9 @@ static int prune_print(struct cli *cli, const struct repo_volume *volume,
 		printf("; %" PRIu64 " more, %s, can be deleted by a prune in %s",
 		       result->waiting_objects, text_bytes(result->waiting_bytes),
 		       text_duration(result->wait_ns));
+	if (result->held)
+		printf("; %" PRIu64 " forgotten points stay: store %s has not got them, or what stands "
+		       "on them, yet", result->held, store->name);
 	printf("\n");
 	return 0;
 }
@@ -85,14 +93,19 @@ static int prune_volume(struct cli *cli, struct host *host, const struct repo_vo
 		.report = prune_report,
 		.context = cli,
 	};
+	const struct config_store *store = NULL;
 	struct prune_result result;
 	int ret;
 
+	/* Further stores are copied from the first one. */
+	if (config_store(&cli->config, cli->store) == &cli->config.repository &&
+	    !prune->ignore_stores)
+		options.hold_from = protect_hold(&cli->config, &volume->id, &store);
 	progress_start(&prune->progress, cli->json, "prune of %s", volume->name);
 	ret = repo_prune(host->repo, &volume->id, &options, &result, err);
 	progress_end(&prune->progress);
 	return ret ? error_prefix(err, "volume %s", volume->name)
-		   : prune_print(cli, volume, &result, err);
+		   : prune_print(cli, volume, &result, store, err);
 }
 
 /* One that fails does not keep the others; that the user wants an end does. */
@@ -123,7 +136,7 @@ static int prune_run(struct cli *cli, struct error *err)
 {
 	struct repo_volume volume;
 	struct host host;
-	int ret = host_open(&cli->config, HOST_WRITER | (of(cli)->dry_run ? HOST_LOOK : 0), &host,
+	int ret = cli_host_open(cli, HOST_WRITER | (of(cli)->dry_run ? HOST_LOOK : 0), &host,
 			    err);
 
 	if (ret)
@@ -143,6 +156,9 @@ static const struct cli_option prune_options[] = {
 	CLI_TAKE("grace", 0, "DURATION", "how long what restores may still read stays (default 1h)", take_grace),
 	CLI_FLAG("dry-run", 'n', "say what would be deleted; change nothing",
 		 struct prune, dry_run),
+	CLI_FLAG("ignore-stores", 0, "also what a further store has not got yet",
+		 struct prune, ignore_stores),
+	CLI_STORE,
 	{ .name = NULL },
 };
 

@@ -1,6 +1,7 @@
 /* restore: a recovery point onto a device or into a file. */
 #include "agent/cli/cli.h"
 
+#include "agent/base/log.h"
 #include "agent/restore/restore.h"
 
 #include <errno.h>
@@ -120,37 +121,117 @@ static int restore_to(struct cli *cli, struct host *host, const struct point *po
 	return ret ? ret : restore_print(cli, point, &result, false, err);
 }
 
+/* ---- from where ---------------------------------------------------------- */
+
+/* What is restored, and from where: all opened. */
+struct origin {
+	struct host host;
+	struct point point;
+	struct recovery_private *recovery;	/* asked for once */
+};
+
+static int origin_open(struct cli *cli, const struct config_store *store, const char *volume_name,
+		       const char *which, struct origin *origin, struct error *err)
+{
+	struct repo_volume volume;
+	int ret = host_open_at(&cli->config, store, of(cli)->dry_run ? HOST_LOOK : 0,
+			       &origin->host, err);
+
+	if (ret)
+		return ret;
+	ret = repo_volume_find(origin->host.repo, volume_name, &volume, err);
+	if (!ret)
+		ret = point_find(origin->host.repo, &volume.id, which, &origin->point, err);
+	if (ret)
+		host_close(&origin->host);
+	return ret;
+}
+
+static void origin_close(struct origin *origin)
+{
+	point_fini(&origin->point);
+	host_close(&origin->host);
+}
+
+static int origin_key(struct cli *cli, struct origin *origin, struct error *err)
+{
+	return origin->recovery ? 0 : cli_key_load(&of(cli)->key, true, &origin->recovery, err);
+}
+
+/* With further stores it is looked first whether all is there. */
+static int origin_try(struct cli *cli, const struct config_store *store, const char *volume_name,
+		      const char *which, struct origin *origin, struct error *err)
+{
+	struct key_ring ring;
+	int ret = origin_open(cli, store, volume_name, which, origin, err);
+
+	if (ret)
+		return ret;
+	ret = origin_key(cli, origin, err);
+	if (!ret && !cli->store && cli->config.store_count) {
+		ring = (struct key_ring){ .recovery = origin->recovery };
+		ret = point_complete(origin->host.repo, &origin->point, &ring, err);
+	}
+	if (ret)
+		origin_close(origin);
+	return ret;
+}
+
+/* Another store has no other key, and is no answer to a wrong option. */
+static bool elsewhere(const struct error *err)
+{
+	return err->exit != EXIT_USAGE && err->exit != EXIT_INTERRUPTED &&
+	       err->exit != EXIT_WRONG_KEY;
+}
+
+/* The first store, else the further ones in their order. The first one's error is told
+ * when none has it. */
+static int origin_find(struct cli *cli, const char *volume_name, const char *which,
+		       struct origin *origin, struct error *err)
+{
+	const struct config *config = &cli->config;
+	const struct config_store *store;
+	int ret = cli_store(cli, &store, err);
+
+	if (!ret)
+		ret = origin_try(cli, store, volume_name, which, origin, err);
+	for (size_t i = 0; ret && !cli->store && i < config->store_count && elsewhere(err); i++) {
+		struct error one = ERROR_INIT;
+
+		if (!i)
+			log_warning("store %s: %s", store->name, err->message);
+		if (!origin_try(cli, &config->stores[i], volume_name, which, origin, &one)) {
+			log_note("restoring from store %s", config->stores[i].name);
+			return 0;
+		}
+		log_warning("store %s: %s", config->stores[i].name, one.message);
+		if (!elsewhere(&one)) {
+			*err = one;
+			break;
+		}
+	}
+	return ret ? err->code : 0;
+}
+
 static int restore_run_verb(struct cli *cli, struct error *err)
 {
 	struct restore *restore = of(cli);
-	struct recovery_private *recovery = NULL;
-	struct repo_volume volume;
-	struct point point;
-	struct host host;
+	struct origin origin = { .recovery = NULL };
+	struct key_ring ring;
 	const char *which;
 	int ret;
 
 	if (!restore->to)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "say where to restore to: "
 				      "--to DEVICE|FILE");
-	ret = host_open(&cli->config, restore->dry_run ? HOST_LOOK : 0, &host, err);
-	if (ret)
-		return ret;
 	cli_split_point(cli->arguments[0], &which);
-	ret = repo_volume_find(host.repo, cli->arguments[0], &volume, err);
-	if (!ret)
-		ret = point_find(host.repo, &volume.id, which, &point, err);
+	ret = origin_find(cli, cli->arguments[0], which, &origin, err);
 	if (!ret) {
-		ret = cli_key_load(&restore->key, true, &recovery, err);
-		if (!ret) {
-			struct key_ring ring = { .recovery = recovery };
-
-			ret = restore_to(cli, &host, &point, &ring, err);
-		}
-		point_fini(&point);
+		ring = (struct key_ring){ .recovery = origin.recovery };
+		ret = restore_to(cli, &origin.host, &origin.point, &ring, err);
+		origin_close(&origin);
 	}
-	recovery_private_free(recovery);
-	host_close(&host);
+	recovery_private_free(origin.recovery);
 	return ret;
 }
 
@@ -164,6 +245,7 @@ static const struct cli_option restore_options[] = {
 		 struct restore, verify),
 	CLI_FLAG("dry-run", 'n', "say what would be fetched; write nothing",
 		 struct restore, dry_run),
+	CLI_TAKE("store", 0, "NAME", "from this store; default the first that has all of it", cli_take_store),
 	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
 	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
 	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),

@@ -138,7 +138,7 @@ static int verify_run(struct cli *cli, struct error *err)
 
 	if (ret)
 		return ret;
-	ret = host_open(&cli->config, 0, &host, err);
+	ret = cli_host_open(cli, 0, &host, err);
 	if (ret) {
 		recovery_private_free(recovery);
 		return ret;
@@ -164,6 +164,7 @@ static const struct cli_option verify_options[] = {
 	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
 	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
 	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	CLI_STORE,
 	{ .name = NULL },
 };
 

@@ -161,9 +161,11 @@ static int take_text(struct config_reader *reader, char *text, size_t length)
 static void config_defaults(struct config *config)
 {
 	memset(config, 0, sizeof(*config));
+	strcpy(config->repository.name, CONFIG_STORE_FIRST);
 	strcpy(config->agent.state, CONFIG_STATE);
 	config->agent.compression = 1;
 	config->agent.stop_timeout_ns = 60 * 1000000000ull;
+	config->agent.runs = 2;
 	schedule_unset(&config->agent.schedule);
 	notify_unset(&config->notify);
 }
@@ -196,6 +198,33 @@ static bool group_has_volumes(const struct config *config, const char *name)
 	return false;
 }
 
+static bool same_place(const struct config_store *a, const struct config_store *b)
+{
+	return !strcmp(a->url, b->url) && !strcmp(a->endpoint, b->endpoint);
+}
+
+/* What is copied onto itself is in one place only. */
+static int stores_check(const struct config *config, const char *path, struct error *err)
+{
+	for (size_t i = 0; i < config->store_count; i++) {
+		const struct config_store *store = &config->stores[i], *twin = NULL;
+
+		if (!*store->url)
+			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: store %s has no url; "
+					      "add \"url = file:///…\" or s3://…", path,
+					      store->name);
+		if (same_place(store, &config->repository))
+			twin = &config->repository;
+		for (size_t k = 0; !twin && k < i; k++)
+			if (same_place(store, &config->stores[k]))
+				twin = &config->stores[k];
+		if (twin)
+			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: store %s is in the same "
+					      "place as %s", path, store->name, twin->name);
+	}
+	return 0;
+}
+
 static int config_check(const struct config *config, const char *path, struct error *err)
 {
 	for (size_t i = 0; i < config->volume_count; i++) {
@@ -221,7 +250,7 @@ static int config_check(const struct config *config, const char *path, struct er
 			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: no volume is in "
 					      "group %s; add \"group = %s\" to some", path,
 					      config->groups[i].name, config->groups[i].name);
-	return notify_check(&config->notify, path, err);
+	return stores_check(config, path, err) ?: notify_check(&config->notify, path, err);
 }
 
 /* Sections come in any order, so what they leave out is filled in at the end. */
@@ -286,6 +315,19 @@ void config_fini(struct config *config)
 	free(config->groups);
 	config->groups = NULL;
 	config->group_count = 0;
+	free(config->stores);
+	config->stores = NULL;
+	config->store_count = 0;
+}
+
+const struct config_store *config_store(const struct config *config, const char *name)
+{
+	if (!name || !strcmp(name, CONFIG_STORE_FIRST))
+		return &config->repository;
+	for (size_t i = 0; i < config->store_count; i++)
+		if (!strcmp(config->stores[i].name, name))
+			return &config->stores[i];
+	return NULL;
 }
 
 const struct config_group *config_group(const struct config *config,

@@ -22,6 +22,13 @@
 #define CONFIG_RECIPIENTS_MAX 16
 
 #define CONFIG_CALENDAR_MAX 127		/* bytes of a calendar expression */
+#define CONFIG_BLACKOUTS_MAX 8
+
+/* From one minute of the local day to another, which may be the lesser: the next day's. */
+struct config_times {
+	int from, to;
+	unsigned days;				/* on which it begins: bit 0 is Sunday */
+};
 
 /*
  * What the daemon keeps to, for one unit: a volume by itself, or a group. What a
@@ -30,8 +37,14 @@
 struct config_schedule {
 	uint64_t rpo_ns;			/* 0: the daemon leaves it alone; the default */
 	uint64_t idle_point_ns;			/* 0: none while nothing is written; default 1 day */
-	char full[CONFIG_CALENDAR_MAX + 1];	/* as systemd.time(7); "" never, the default.
-						 * Not checked here but for its characters */
+	/* As systemd.time(7); "" never, the default. Not checked here but for their characters. */
+	char full[CONFIG_CALENDAR_MAX + 1];
+	char synthetic[CONFIG_CALENDAR_MAX + 1];
+	char differential[CONFIG_CALENDAR_MAX + 1];
+	uint64_t jitter_ns;			/* these, and first runs, up to so much later; default 0 */
+	uint64_t run_timeout_ns;		/* 0: a run may take as long as it likes; the default */
+	struct config_times blackouts[CONFIG_BLACKOUTS_MAX]; /* in which no run begins */
+	unsigned blackout_count;
 	int window_from, window_to;		/* minutes of the local day, to may be the
 						 * lesser; equal: always, the default */
 };
@@ -66,6 +79,24 @@ struct config_notify {
 	uint64_t interval_ns;			/* 0: no limit; default 15 min */
 };
 
+#define CONFIG_STORES_MAX 8		/* besides the repository's */
+#define CONFIG_STORE_FIRST "repository"
+
+/* Where objects lie, and what is kept there: [repository], or a [store NAME]. */
+struct config_store {
+	char name[VOLUME_NAME_MAX + 1];
+	char url[PATH_MAX];			/* "" when not configured */
+	char endpoint[512], region[64];
+	bool path_style;
+	char credentials_file[PATH_MAX], credentials_profile[64];
+	char ca_file[PATH_MAX];
+	uint32_t connections, retries, timeout_seconds, part_bytes;
+	uint64_t bandwidth_bytes;
+	uint64_t lag_warning_ns;		/* of a further store: told when a point is missing
+						 * there for longer; 0: never; default 1 h */
+	struct policy keep;			/* empty: none */
+};
+
 struct config_group {
 	char name[VOLUME_NAME_MAX + 1];
 	struct config_schedule schedule;
@@ -88,19 +119,12 @@ struct config_volume {
 };
 
 struct config {
+	struct config_store repository;		/* where points are committed; name "repository" */
 	struct {
-		char url[PATH_MAX];		/* "" when not configured */
 		char fingerprint[65];		/* "" when not pinned here */
 		char recipients[CONFIG_RECIPIENTS_MAX][PATH_MAX]; /* public PEMs, for init */
 		size_t recipient_count;
-		char endpoint[512], region[64];
-		bool path_style;
-		char credentials_file[PATH_MAX], credentials_profile[64];
-		char ca_file[PATH_MAX];
-		uint32_t connections, retries, timeout_seconds, part_bytes;
-		uint64_t bandwidth_bytes;
-		struct policy keep;		/* empty: none */
-	} repository;
+	} identity;				/* of the repository, on all stores */
 	struct {
 		char state[PATH_MAX];
 		uint32_t workers, queue_depth;
@@ -109,6 +133,7 @@ struct config {
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
 		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
+		uint32_t runs;			/* of the daemon, beside one another; default 2 */
 		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;
 	struct config_notify notify;
@@ -116,6 +141,8 @@ struct config {
 	size_t volume_count;
 	struct config_group *groups;		/* one for each that a volume is in */
 	size_t group_count;
+	struct config_store *stores;		/* further ones, in the file's order */
+	size_t store_count;
 };
 
 /*
@@ -132,6 +159,9 @@ const struct config_volume *config_volume(const struct config *config,
 
 const struct config_group *config_group(const struct config *config,
 					const char *name);
+
+/* The repository's by that name or NULL, or a further one; NULL when there is none. */
+const struct config_store *config_store(const struct config *config, const char *name);
 
 /* Whether it is a URL that a webhook may have; also for what webhook_file holds. */
 bool config_webhook_good(const char *url);

@@ -23,20 +23,24 @@ struct key {
 
 #define FIELD(type, member) offsetof(type, member), sizeof(((type *)0)->member)
 
-static const struct key repository_keys[] = {
-	{ "url", KEY_TEXT, FIELD(struct config, repository.url), 0, 0 },
-	{ "fingerprint", KEY_TEXT, FIELD(struct config, repository.fingerprint), 0, 0 },
-	{ "endpoint", KEY_TEXT, FIELD(struct config, repository.endpoint), 0, 0 },
-	{ "region", KEY_TEXT, FIELD(struct config, repository.region), 0, 0 },
-	{ "path_style", KEY_BOOL, FIELD(struct config, repository.path_style), 0, 0 },
-	{ "credentials_file", KEY_PATH, FIELD(struct config, repository.credentials_file), 0, 0 },
-	{ "credentials_profile", KEY_TEXT, FIELD(struct config, repository.credentials_profile), 0, 0 },
-	{ "ca_file", KEY_PATH, FIELD(struct config, repository.ca_file), 0, 0 },
-	{ "connections", KEY_U32, FIELD(struct config, repository.connections), 1, 64 },
-	{ "retries", KEY_U32, FIELD(struct config, repository.retries), 1, 100 },
-	{ "timeout", KEY_U32, FIELD(struct config, repository.timeout_seconds), 1, 3600 },
-	{ "part_size", KEY_BYTES32, FIELD(struct config, repository.part_bytes), 5 << 20, 1 << 30 },
-	{ "bandwidth", KEY_BYTES, FIELD(struct config, repository.bandwidth_bytes), 0, INT64_MAX },
+static const struct key store_keys[] = {
+	{ "url", KEY_TEXT, FIELD(struct config_store, url), 0, 0 },
+	{ "endpoint", KEY_TEXT, FIELD(struct config_store, endpoint), 0, 0 },
+	{ "region", KEY_TEXT, FIELD(struct config_store, region), 0, 0 },
+	{ "path_style", KEY_BOOL, FIELD(struct config_store, path_style), 0, 0 },
+	{ "credentials_file", KEY_PATH, FIELD(struct config_store, credentials_file), 0, 0 },
+	{ "credentials_profile", KEY_TEXT, FIELD(struct config_store, credentials_profile), 0, 0 },
+	{ "ca_file", KEY_PATH, FIELD(struct config_store, ca_file), 0, 0 },
+	{ "connections", KEY_U32, FIELD(struct config_store, connections), 1, 64 },
+	{ "retries", KEY_U32, FIELD(struct config_store, retries), 1, 100 },
+	{ "timeout", KEY_U32, FIELD(struct config_store, timeout_seconds), 1, 3600 },
+	{ "part_size", KEY_BYTES32, FIELD(struct config_store, part_bytes), 5 << 20, 1 << 30 },
+	{ "bandwidth", KEY_BYTES, FIELD(struct config_store, bandwidth_bytes), 0, INT64_MAX },
+	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
+};
+
+static const struct key identity_keys[] = {
+	{ "fingerprint", KEY_TEXT, FIELD(struct config, identity.fingerprint), 0, 0 },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
 
@@ -49,6 +53,7 @@ static const struct key agent_keys[] = {
 	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
 	{ "metrics", KEY_PATH, FIELD(struct config, agent.metrics), 0, 0 },
+	{ "runs", KEY_U32, FIELD(struct config, agent.runs), 1, 16 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
@@ -185,12 +190,12 @@ static int assign_from(const struct key *keys, void *base, const char *name,
 
 static int assign_recipient(struct config *config, const char *value, struct error *err)
 {
-	if (config->repository.recipient_count == CONFIG_RECIPIENTS_MAX)
+	if (config->identity.recipient_count == CONFIG_RECIPIENTS_MAX)
 		return config_bad_value(err, "recipient", value, "there are too many");
 	if (value[0] != '/' || strlen(value) >= PATH_MAX)
 		return config_bad_value(err, "recipient", value,
 				 "give the absolute path of a recovery public key");
-	strcpy(config->repository.recipients[config->repository.recipient_count++], value);
+	strcpy(config->identity.recipients[config->identity.recipient_count++], value);
 	return 0;
 }
 
@@ -353,10 +358,80 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 
+static int store_assign(struct config_store *store, const char *key, const char *value,
+			struct error *err)
+{
+	return !strcmp(key, "keep") ? assign_keep(&store->keep, value, err)
+				    : assign_from(store_keys, store, key, value, err);
+}
+
+static int repository_assign(struct config *config, const char *key, const char *value,
+			     struct error *err)
+{
+	int ret;
+
+	if (config_key_repeats(key))
+		return assign_recipient(config, value, err);
+	ret = store_assign(&config->repository, key, value, err);
+	return ret == 1 ? assign_from(identity_keys, config, key, value, err) : ret;
+}
+
+static struct config_store *store_named(struct config *config, const char *name,
+					struct error *err)
+{
+	struct config_store *stores = config->stores, *store;
+
+	for (size_t i = 0; i < config->store_count; i++)
+		if (!strcmp(stores[i].name, name))
+			return &stores[i];
+	if (!volume_name_good(name) || !strcmp(name, CONFIG_STORE_FIRST)) {
+		error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%.100s\" is no name for a store: "
+			       "use letters, digits and . _ -, at most %d, and not "
+			       CONFIG_STORE_FIRST, name, VOLUME_NAME_MAX);
+		return NULL;
+	}
+	if (config->store_count == CONFIG_STORES_MAX) {
+		error_set_exit(err, EXIT_USAGE, -E2BIG, "[store %s] is one too many; there may be "
+			       "%d besides [repository]", name, CONFIG_STORES_MAX);
+		return NULL;
+	}
+	stores = reallocarray(stores, config->store_count + 1, sizeof(*stores));
+	if (!stores) {
+		error_set(err, -ENOMEM, "reading the configuration: out of memory");
+		return NULL;
+	}
+	config->stores = stores;
+	store = &stores[config->store_count++];
+	memset(store, 0, sizeof(*store));
+	strcpy(store->name, name);
+	store->lag_warning_ns = 3600ull * SECOND_NS;
+	return store;
+}
+
+/* Only a further store can lag. */
+static int further_assign(struct config *config, const char *name, const char *key,
+			  const char *value, struct error *err)
+{
+	struct config_store *store = store_named(config, name, err);
+
+	if (!store)
+		return err->code;
+	if (strcmp(key, "lag_warning"))
+		return store_assign(store, key, value, err);
+	store->lag_warning_ns = 0;
+	if (strcmp(value, "off") && (config_parse_duration(value, &store->lag_warning_ns) ||
+				     store->lag_warning_ns < SECOND_NS ||
+				     store->lag_warning_ns > 366ull * 86400 * SECOND_NS))
+		return config_bad_value(err, key, value, "give a duration like 1h, from 1s to "
+					"366d, or off");
+	return 0;
+}
+
 static int no_section(const char *section, struct error *err)
 {
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%.100s] is no section; there are "
-			      "[repository], [agent], [notify], [volume NAME] and [group NAME]",
+			      "[repository], [store NAME], [agent], [notify], [volume NAME] and "
+			      "[group NAME]",
 			      section);
 }
 
@@ -366,6 +441,8 @@ int config_section(struct config *config, const char *section, struct error *err
 		return volume_named(config, section + 7, err) ? 0 : err->code;
 	if (!strncmp(section, "group ", 6))
 		return config_group_make(config, section + 6, err) ? 0 : err->code;
+	if (!strncmp(section, "store ", 6))
+		return store_named(config, section + 6, err) ? 0 : err->code;
 	if (!strcmp(section, "repository") || !strcmp(section, "agent") ||
 	    !strcmp(section, "notify"))
 		return 0;
@@ -382,12 +459,8 @@ int config_assign(struct config *config, const char *section, const char *key,
 {
 	int ret;
 
-	if (!strcmp(section, "repository") && !strcmp(key, "keep"))
-		ret = assign_keep(&config->repository.keep, value, err);
-	else if (!strcmp(section, "repository"))
-		ret = config_key_repeats(key)
-			? assign_recipient(config, value, err)
-			: assign_from(repository_keys, config, key, value, err);
+	if (!strcmp(section, "repository"))
+		ret = repository_assign(config, key, value, err);
 	else if (!strcmp(section, "agent"))
 		ret = agent_assign(config, key, value, err);
 	else if (!strcmp(section, "notify"))
@@ -396,6 +469,8 @@ int config_assign(struct config *config, const char *section, const char *key,
 		ret = volume_assign(config, section + 7, key, value, err);
 	else if (!strncmp(section, "group ", 6))
 		ret = group_assign(config, section + 6, key, value, err);
+	else if (!strncmp(section, "store ", 6))
+		ret = further_assign(config, section + 6, key, value, err);
 	else
 		return no_section(section, err);
 	if (ret == 1)

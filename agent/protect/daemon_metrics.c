@@ -120,6 +120,8 @@ static char *text_of(const struct daemon *daemon, bool up)
 	CLEANUP_FREE struct metrics_unit *units = calloc(daemon->list.count + 1, sizeof(*units));
 	CLEANUP_FREE struct metrics_volume *volumes = calloc(seen->count + 1, sizeof(*volumes));
 
+	struct metrics_store stores[DAEMON_STORES_MAX];
+
 	if (!units || !volumes)
 		return NULL;
 	for (size_t i = 0; i < daemon->list.count; i++)
@@ -130,6 +132,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 		.up = up, .loaded = seen->loaded, .recursion_misses = seen->recursion_misses,
 		.units = units, .unit_count = daemon->list.count,
 		.volumes = volumes, .volume_count = seen->count,
+		.stores = stores, .store_count = daemon_store_metrics(daemon, stores),
 	});
 }
 

@@ -60,6 +60,27 @@ static void event_error(const struct protect_event *event, struct notify_message
 		snprintf(message->error, sizeof(message->error), "%.511s", text);
 }
 
+static void notify_store(struct daemon *daemon, const struct protect_event *event)
+{
+	struct notify_rules rules = rules_of(daemon);
+	struct daemon_store *store = daemon_store_find(daemon, event->store);
+	struct notify_message message = { .time_ns = daemon->now.real_ns };
+	enum notify_kind kinds[NOTIFY_KINDS_AT_ONCE];
+	size_t count = store ? notify_kinds(event, kinds) : 0;
+
+	for (size_t k = 0; k < count; k++) {
+		message.kind = kinds[k];
+		if (!notify_decide(&store->notify, &rules, kinds[k], daemon->now.boot_ns,
+				   &message.held))
+			continue;
+		if (gethostname(message.host, sizeof(message.host) - 1))
+			strcpy(message.host, "unknown");
+		snprintf(message.unit, sizeof(message.unit), "%s", store->name);
+		event_error(event, &message);
+		put(daemon, &message);
+	}
+}
+
 void daemon_notify(struct daemon *daemon, const struct protect_event *event)
 {
 	struct notify_rules rules = rules_of(daemon);
@@ -68,6 +89,8 @@ void daemon_notify(struct daemon *daemon, const struct protect_event *event)
 	ssize_t i = count ? units_find(&daemon->list, event->unit, event->group) : -1;
 	unsigned held;
 
+	if (event->store)
+		notify_store(daemon, event);
 	for (size_t k = 0; i >= 0 && k < count; k++) {
 		struct unit *unit = &daemon->list.units[i];
 		struct notify_message message;

@@ -26,17 +26,27 @@ static void report_part(const struct backup_result *result, struct protect_part 
 	part->stored_bytes = result->point.stored_bytes;
 }
 
+/* 0: no limit. */
+static uint64_t share(uint64_t limit, uint32_t runs)
+{
+	return limit && limit < runs ? 1 : limit / runs;
+}
+
 static void child_run(const struct config *config, const struct unit *unit,
 		      enum backup_type type, struct run_report *report)
 {
 	struct backup_options options = { .type = type };
 	struct backup_result results[VOLUME_GROUP_MAX];
+	struct config part = *config;
 	struct host host;
 
 	memset(results, 0, sizeof(results));
 	report->err = (struct error)ERROR_INIT;
 	report->count = unit->count;
-	report->ret = host_open(config, HOST_WRITER, &host, &report->err);
+	/* All runs together keep to what is set. */
+	part.agent.read_bytes_per_second = share(part.agent.read_bytes_per_second, part.agent.runs);
+	part.repository.bandwidth_bytes = share(part.repository.bandwidth_bytes, part.agent.runs);
+	report->ret = host_open(&part, HOST_WRITER, &host, &report->err);
 	if (report->ret)
 		return;
 	report->ret = protect_backup(&host, unit->volumes, unit->count, &options, results,
@@ -48,18 +58,27 @@ static void child_run(const struct config *config, const struct unit *unit,
 	host_close(&host);
 }
 
+__attribute__((noreturn))
+static void child_main(const struct config *config, const struct unit *unit,
+		       enum backup_type type, int report_fd)
+{
+	struct run_report report = { .ret = -EIO };
+	ssize_t told;
+
+	child_run(config, unit, type, &report);
+	/* One write into an empty pipe, which has the room. */
+	told = write(report_fd, &report, sizeof(report));
+	_exit(told == sizeof(report) ? EXIT_DONE : EXIT_FAILED);
+}
+
 /*
  * Ends as Ctrl-C ends `backup` when it is told to, or when the daemon is gone; what is
  * typed at the daemon's terminal is the daemon's business. The daemon's lock must not
  * outlive it in here; other descriptors stay, for some are those of libraries.
  */
-__attribute__((noreturn))
-static void child_main(const struct config *config, const struct unit *unit,
-		       enum backup_type type, int lock_fd, int report_fd, pid_t parent)
+static void child_begin(int lock_fd, pid_t parent)
 {
-	struct run_report report = { .ret = -EIO };
 	sigset_t none;
-	ssize_t told;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
@@ -68,16 +87,11 @@ static void child_main(const struct config *config, const struct unit *unit,
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	close(lock_fd);
-	child_run(config, unit, type, &report);
-	/* One write into an empty pipe, which has the room. */
-	told = write(report_fd, &report, sizeof(report));
-	_exit(told == sizeof(report) ? EXIT_DONE : EXIT_FAILED);
 }
 
-int child_start(const struct config *config, const struct unit *unit, enum backup_type type,
-		int lock_fd, struct child *child, struct error *err)
+int child_fork(int lock_fd, struct child *child, int *report_fd, struct error *err)
 {
-	CLEANUP_CLOSE int report_fd = -1;
+	CLEANUP_CLOSE int write_fd = -1;
 	pid_t parent = getpid();
 	int ends[2];
 
@@ -85,12 +99,15 @@ int child_start(const struct config *config, const struct unit *unit, enum backu
 		return error_set(err, -errno, "cannot make a pipe to a run: %s",
 				 error_text(errno));
 	child->report_fd = ends[0];
-	report_fd = ends[1];
+	write_fd = ends[1];
 	/* Else the child would say again what is not written out yet. */
 	fflush(NULL);
 	child->pid = fork();
-	if (child->pid == 0)
-		child_main(config, unit, type, lock_fd, report_fd, parent);
+	if (child->pid == 0) {
+		child_begin(lock_fd, parent);
+		*report_fd = STEAL_FD(write_fd);
+		return 1;
+	}
 	child->pidfd = child->pid > 0 ? pidfd_open(child->pid, 0) : -1;
 	if (child->pidfd >= 0)
 		return 0;
@@ -104,26 +121,43 @@ int child_start(const struct config *config, const struct unit *unit, enum backu
 	return err->code;
 }
 
-void child_end(struct child *child, struct run_report *report)
+int child_start(const struct config *config, const struct unit *unit, enum backup_type type,
+		int lock_fd, struct child *child, struct error *err)
 {
-	int status = 0;
+	int report_fd = -1, ret = child_fork(lock_fd, child, &report_fd, err);
+
+	if (ret == 1)
+		child_main(config, unit, type, report_fd);
+	return ret;
+}
+
+bool child_reap(struct child *child, void *report, size_t size, int *status)
+{
 	ssize_t n;
 
-	while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+	*status = 0;
+	while (waitpid(child->pid, status, 0) < 0 && errno == EINTR)
 		;
 	/* Not to wait for a guardian that has its own end of this still open. */
 	fcntl(child->report_fd, F_SETFL, O_NONBLOCK);
-	n = read(child->report_fd, report, sizeof(*report));
-	if (n != sizeof(*report)) {
-		memset(report, 0, sizeof(*report));
-		report->err = (struct error)ERROR_INIT;
-		report->ret = WIFSIGNALED(status)
-			? error_set(&report->err, -ECHILD, "the run was killed by signal %d",
-				    WTERMSIG(status))
-			: error_set(&report->err, -ECHILD, "the run ended with code %d and "
-				    "without a word", WEXITSTATUS(status));
-	}
+	n = read(child->report_fd, report, size);
 	child->pid = 0;
 	close(STEAL_FD(child->report_fd));
 	close(STEAL_FD(child->pidfd));
+	return n == (ssize_t)size;
+}
+
+void child_end(struct child *child, struct run_report *report)
+{
+	int status;
+
+	if (child_reap(child, report, sizeof(*report), &status))
+		return;
+	memset(report, 0, sizeof(*report));
+	report->err = (struct error)ERROR_INIT;
+	report->ret = WIFSIGNALED(status)
+		? error_set(&report->err, -ECHILD, "the run was killed by signal %d",
+			    WTERMSIG(status))
+		: error_set(&report->err, -ECHILD, "the run ended with code %d and "
+			    "without a word", WEXITSTATUS(status));
 }

@@ -23,30 +23,36 @@ static const char *or_null(const char *text)
 	return *text ? text : NULL;
 }
 
-int host_open_store(const struct config *config, bool create, struct host *host,
+int store_of_config(const struct config_store *at, bool create, struct store **store,
 		    struct error *err)
 {
 	struct store_options options = {
-		.endpoint = or_null(config->repository.endpoint),
-		.region = or_null(config->repository.region),
-		.path_style = config->repository.path_style,
-		.credentials_file = or_null(config->repository.credentials_file),
-		.credentials_profile = or_null(config->repository.credentials_profile),
-		.ca_file = or_null(config->repository.ca_file),
-		.connections = config->repository.connections,
-		.part_bytes = config->repository.part_bytes,
-		.retries = config->repository.retries,
-		.timeout_seconds = config->repository.timeout_seconds,
-		.bandwidth_bytes = config->repository.bandwidth_bytes,
+		.endpoint = or_null(at->endpoint),
+		.region = or_null(at->region),
+		.path_style = at->path_style,
+		.credentials_file = or_null(at->credentials_file),
+		.credentials_profile = or_null(at->credentials_profile),
+		.ca_file = or_null(at->ca_file),
+		.connections = at->connections,
+		.part_bytes = at->part_bytes,
+		.retries = at->retries,
+		.timeout_seconds = at->timeout_seconds,
+		.bandwidth_bytes = at->bandwidth_bytes,
 	};
 
-	memset(host, 0, sizeof(*host));
-	host->config = config;
-	if (!config->repository.url[0])
+	if (!at->url[0])
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "no repository is configured; "
 				      "set url in [repository] of the configuration, or give "
 				      "--repository URL");
-	return store_open(config->repository.url, &options, create, &host->store, err);
+	return store_open(at->url, &options, create, store, err);
+}
+
+int host_open_store(const struct config *config, const struct config_store *at, bool create,
+		    struct host *host, struct error *err)
+{
+	memset(host, 0, sizeof(*host));
+	host->config = config;
+	return store_of_config(at, create, &host->store, err);
 }
 
 /* ---- the pin ----------------------------------------------------------- */
@@ -59,8 +65,8 @@ static int pin_load(const struct config *config, char pin[static CRYPTO_FINGERPR
 	char path[PATH_MAX];
 	int ret;
 
-	if (config->repository.fingerprint[0]) {
-		strcpy(pin, config->repository.fingerprint);
+	if (config->identity.fingerprint[0]) {
+		strcpy(pin, config->identity.fingerprint);
 		return 0;
 	}
 	*pin = '\0';
@@ -196,8 +202,14 @@ static void host_sweep(const struct config *config)
 int host_open(const struct config *config, unsigned use, struct host *host,
 	      struct error *err)
 {
+	return host_open_at(config, &config->repository, use, host, err);
+}
+
+int host_open_at(const struct config *config, const struct config_store *at, unsigned use,
+		 struct host *host, struct error *err)
+{
 	char pin[CRYPTO_FINGERPRINT_TEXT];
-	int ret = host_open_store(config, false, host, err);
+	int ret = host_open_store(config, at, false, host, err);
 
 	if (!ret && use == HOST_WRITER)
 		host_sweep(config);
@@ -231,18 +243,18 @@ void host_close(struct host *host)
 static int init_recipients(const struct config *config, struct repo_facts *facts,
 			   struct error *err)
 {
-	if (!config->repository.recipient_count)
+	if (!config->identity.recipient_count)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "no recovery public key is "
 				      "given; make a pair with clawback keygen and name the "
 				      "public half with --recipient or in [repository]");
-	for (size_t i = 0; i < config->repository.recipient_count; i++) {
-		int ret = recovery_public_load(config->repository.recipients[i],
+	for (size_t i = 0; i < config->identity.recipient_count; i++) {
+		int ret = recovery_public_load(config->identity.recipients[i],
 					       &facts->recipients[i], err);
 
 		if (ret)
 			return ret;
 	}
-	facts->recipient_count = config->repository.recipient_count;
+	facts->recipient_count = config->identity.recipient_count;
 	return 0;
 }
 
@@ -269,7 +281,7 @@ int host_init(const struct config *config, struct repo_facts *facts,
 	ret = init_recipients(config, facts, err);
 	if (ret)
 		return ret;
-	ret = host_open_store(config, true, &host, err);
+	ret = host_open_store(config, &config->repository, true, &host, err);
 	if (!ret)
 		ret = keys_make(&host, err);
 	if (!ret) {

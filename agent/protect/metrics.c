@@ -1,5 +1,7 @@
 #include "agent/protect/metrics.h"
 
+#include "agent/repo/repo.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,11 @@ struct unit_family {
 struct volume_family {
 	const char *name, *type, *help;
 	double (*value)(const struct metrics_volume *volume);
+};
+
+struct store_family {
+	const char *name, *type, *help;
+	double (*value)(const struct metrics_store *store);
 };
 
 /* ---- values ------------------------------------------------------------------ */
@@ -87,6 +94,37 @@ static double volume_dirty(const struct metrics_volume *volume)
 	return volume->attached ? (double)volume->dirty_bytes : NAN;
 }
 
+static double store_points(const struct metrics_store *store)
+{
+	return (double)store->lag_points;
+}
+
+static double store_lag(const struct metrics_store *store)
+{
+	return seconds(store->lag_ns);
+}
+
+static double store_success(const struct metrics_store *store)
+{
+	return instant(store->success_ns);
+}
+
+static double store_failures(const struct metrics_store *store)
+{
+	return (double)store->failures;
+}
+
+static const struct store_family store_families[] = {
+	{ "clawback_store_lag_points", "gauge",
+	  "Points that were committed and are not in this further store.", store_points },
+	{ "clawback_store_lag_seconds", "gauge",
+	  "Since when the first of them has been missing there.", store_lag },
+	{ "clawback_store_last_success_timestamp_seconds", "gauge",
+	  "When a pass last left nothing to copy.", store_success },
+	{ "clawback_store_failures_total", "counter",
+	  "Passes to this store that failed, since the daemon's start.", store_failures },
+};
+
 static const struct unit_family unit_families[] = {
 	{ "clawback_rpo_objective_seconds", "gauge",
 	  "How old a write may become before it is in a stored point.", unit_objective },
@@ -153,15 +191,15 @@ static void put_value(FILE *file, double value)
 }
 
 static void put_unit(FILE *file, const char *name, const struct metrics_unit *unit,
-		     const char *result, double value)
+		     const char *label, const char *of, double value)
 {
 	fprintf(file, "%s{", name);
 	put_label(file, "unit", unit->name);
 	fputc(',', file);
 	put_label(file, "kind", unit->group ? "group" : "volume");
-	if (result) {
+	if (label) {
 		fputc(',', file);
-		put_label(file, "result", result);
+		put_label(file, label, of);
 	}
 	fputc('}', file);
 	put_value(file, value);
@@ -176,10 +214,22 @@ static void put_cycles(FILE *file, const struct metrics *metrics)
 	for (size_t i = 0; i < metrics->unit_count; i++) {
 		const struct metrics_unit *unit = &metrics->units[i];
 
-		put_unit(file, name, unit, "stored", (double)unit->counts.stored);
-		put_unit(file, name, unit, "skipped", (double)unit->counts.skipped);
-		put_unit(file, name, unit, "failed", (double)unit->counts.failed);
+		put_unit(file, name, unit, "result", "stored", (double)unit->counts.stored);
+		put_unit(file, name, unit, "result", "skipped", (double)unit->counts.skipped);
+		put_unit(file, name, unit, "result", "failed", (double)unit->counts.failed);
 	}
+}
+
+static void put_points(FILE *file, const struct metrics *metrics)
+{
+	static const char name[] = "clawback_points_total";
+
+	put_head(file, name, "counter", "Points stored, by kind, since the daemon's start.");
+	for (size_t i = 0; i < metrics->unit_count; i++)
+		for (int k = POINT_FULL; k <= POINT_SYNTHETIC; k++)
+			put_unit(file, name, &metrics->units[i], "point",
+				 point_kind_name((enum point_kind)k),
+				 (double)metrics->units[i].counts.points[k]);
 }
 
 static void put_unit_family(FILE *file, const struct unit_family *family,
@@ -190,7 +240,7 @@ static void put_unit_family(FILE *file, const struct unit_family *family,
 		double value = family->value(&metrics->units[i]);
 
 		if (!isnan(value))
-			put_unit(file, family->name, &metrics->units[i], NULL, value);
+			put_unit(file, family->name, &metrics->units[i], NULL, NULL, value);
 	}
 }
 
@@ -205,6 +255,22 @@ static void put_volume_family(FILE *file, const struct volume_family *family,
 			continue;
 		fprintf(file, "%s{", family->name);
 		put_label(file, "volume", metrics->volumes[i].name);
+		fputc('}', file);
+		put_value(file, value);
+	}
+}
+
+static void put_store_family(FILE *file, const struct store_family *family,
+			     const struct metrics *metrics)
+{
+	put_head(file, family->name, family->type, family->help);
+	for (size_t i = 0; i < metrics->store_count; i++) {
+		double value = family->value(&metrics->stores[i]);
+
+		if (isnan(value))
+			continue;
+		fprintf(file, "%s{", family->name);
+		put_label(file, "store", metrics->stores[i].name);
 		fputc('}', file);
 		put_value(file, value);
 	}
@@ -239,8 +305,11 @@ char *metrics_text(const struct metrics *metrics)
 	for (size_t i = 0; i < COUNT(unit_families); i++)
 		put_unit_family(file, &unit_families[i], metrics);
 	put_cycles(file, metrics);
+	put_points(file, metrics);
 	for (size_t i = 0; i < COUNT(volume_families); i++)
 		put_volume_family(file, &volume_families[i], metrics);
+	for (size_t i = 0; metrics->store_count && i < COUNT(store_families); i++)
+		put_store_family(file, &store_families[i], metrics);
 	bad = ferror(file);
 	if (fclose(file) || bad) {
 		free(text);

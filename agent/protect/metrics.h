@@ -17,6 +17,7 @@
 /* What the daemon counted of a unit since it began with it. */
 struct metrics_counts {
 	uint64_t stored, skipped, failed;	/* cycles */
+	uint64_t points[4];			/* by enum point_kind */
 	uint64_t read_bytes, stored_bytes;
 	uint64_t success_ns;			/* when the last one that stored ended; 0: none */
 	uint64_t duration_ns;			/* of the last run */
@@ -41,6 +42,13 @@ struct metrics_volume {
 	uint64_t dirty_bytes;
 };
 
+struct metrics_store {
+	const char *name;
+	uint64_t lag_points, lag_ns;	/* of all volumes; the worst */
+	uint64_t success_ns;		/* 0: never */
+	uint64_t failures;		/* passes, since the daemon's start */
+};
+
 struct metrics {
 	bool up;
 	bool loaded;			/* the tracker is; else misses means nothing */
@@ -49,6 +57,8 @@ struct metrics {
 	size_t unit_count;
 	const struct metrics_volume *volumes;
 	size_t volume_count;
+	const struct metrics_store *stores;
+	size_t store_count;
 };
 
 /* The whole file; the caller frees it. NULL: out of memory. */

@@ -18,7 +18,17 @@ static const char *const kind_names[NOTIFY_KINDS] = {
 	[NOTIFY_RESCAN] = "rescan",
 	[NOTIFY_SPOT_MISMATCH] = "spot_mismatch",
 	[NOTIFY_SUCCESS] = "success",
+	[NOTIFY_STORE_LAGS] = "store_lags",
+	[NOTIFY_STORE_RECOVERED] = "store_recovered",
 };
+
+/* What message->unit is the name of. */
+static const char *unit_word(const struct notify_message *message)
+{
+	if (message->kind == NOTIFY_STORE_LAGS || message->kind == NOTIFY_STORE_RECOVERED)
+		return "store";
+	return message->group ? "group" : "volume";
+}
 
 static const char *class_name(enum notify_kind kind)
 {
@@ -58,6 +68,12 @@ static void what_happened(const struct notify_message *message, char *text, size
 		snprintf(text, room, "blocks had changed that were not marked; earlier points may "
 			 "lack changes");
 		break;
+	case NOTIFY_STORE_LAGS:
+		snprintf(text, room, "points have been missing there for %.0f s", age);
+		break;
+	case NOTIFY_STORE_RECOVERED:
+		snprintf(text, room, "it has all points again");
+		break;
 	default:
 		snprintf(text, room, "a point was stored");
 	}
@@ -74,7 +90,7 @@ static void summary(const struct notify_message *message, char text[static TEXT_
 	if (message->dropped)
 		snprintf(lost, sizeof(lost), " (%u messages before were lost)", message->dropped);
 	snprintf(text, TEXT_ROOM, "clawback on %s: %s %s: %s%s%s%s%s", message->host,
-		 message->group ? "group" : "volume", message->unit, what,
+		 unit_word(message), message->unit, what,
 		 *message->error ? ": " : "", message->error, more, lost);
 }
 
@@ -116,7 +132,7 @@ static json_t *generic_json(const struct notify_message *message)
 	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:f, s:f, s:o, s:I, s:I}",
 		"source", "clawback", "event", kind_names[message->kind],
 		"class", class_name(message->kind), "time", time_json(message->time_ns),
-		"host", text_json(message->host), message->group ? "group" : "volume",
+		"host", text_json(message->host), unit_word(message),
 		text_json(message->unit), "text", summary_json(message),
 		"objective_seconds", (double)message->rpo_ns / 1e9,
 		"rpo_seconds", (double)message->age_ns / 1e9, "error", text_json(message->error),
@@ -164,11 +180,12 @@ static json_t *dedup_json(const struct notify_message *message)
 {
 	enum notify_kind kind = message->kind == NOTIFY_RPO_RECOVERED ? NOTIFY_RPO_MISSED :
 				message->kind == NOTIFY_CYCLE_RECOVERED ? NOTIFY_CYCLE_FAILED :
+				message->kind == NOTIFY_STORE_RECOVERED ? NOTIFY_STORE_LAGS :
 				message->kind;
 	char key[255];
 
 	snprintf(key, sizeof(key), "clawback/%s/%s/%s/%s", message->host,
-		 message->group ? "group" : "volume", message->unit, kind_names[kind]);
+		 unit_word(message), message->unit, kind_names[kind]);
 	return text_json(key);
 }
 

@@ -22,7 +22,7 @@
 struct notify_message {
 	enum notify_kind kind;
 	char host[NOTIFY_HOST_ROOM];
-	char unit[VOLUME_NAME_MAX + 1];
+	char unit[VOLUME_NAME_MAX + 1];		/* or store, which kind tells */
 	bool group;
 	uint64_t time_ns, rpo_ns, age_ns;	/* as in struct protect_event */
 	char error[512];			/* or "" */

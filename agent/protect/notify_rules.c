@@ -12,6 +12,8 @@ unsigned notify_class(enum notify_kind kind)
 		[NOTIFY_RESCAN] = NOTIFY_ON_WARNING,
 		[NOTIFY_SPOT_MISMATCH] = NOTIFY_ON_FAILURE,
 		[NOTIFY_SUCCESS] = NOTIFY_ON_SUCCESS,
+		[NOTIFY_STORE_LAGS] = NOTIFY_ON_WARNING,
+		[NOTIFY_STORE_RECOVERED] = NOTIFY_ON_RECOVERY,
 	};
 
 	return classes[kind];
@@ -26,7 +28,8 @@ static bool read_all(const struct protect_event *event)
 		const struct protect_part *part = &event->parts[i];
 
 		if (part->committed && (part->rescan || (part->kind == POINT_FULL &&
-							  !event->full && part->number > 1)))
+							  event->asked != BACKUP_FULL &&
+							  part->number > 1)))
 			return true;
 	}
 	return false;
@@ -73,6 +76,12 @@ size_t notify_kinds(const struct protect_event *event,
 		break;
 	case PROTECT_CYCLE_FAILED:
 		return failure_kinds(event, kinds);
+	case PROTECT_STORE_LAGS:
+		kinds[count++] = NOTIFY_STORE_LAGS;
+		break;
+	case PROTECT_STORE_RECOVERED:
+		kinds[count++] = NOTIFY_STORE_RECOVERED;
+		break;
 	case PROTECT_CYCLE_ENDED:
 		kinds[count++] = NOTIFY_CYCLE_RECOVERED;
 		kinds[count++] = NOTIFY_SUCCESS;
@@ -150,6 +159,12 @@ bool notify_decide(struct notify_history *history, const struct notify_rules *ru
 	case NOTIFY_CYCLE_RECOVERED:
 		history->failures = 0;
 		return over(rules, &history->failure_told);
+	case NOTIFY_STORE_LAGS:
+		tell = limited(history, rules, kind, now, held);
+		history->lag_told |= tell;
+		return tell;
+	case NOTIFY_STORE_RECOVERED:
+		return over(rules, &history->lag_told);
 	default:
 		return limited(history, rules, kind, now, held);
 	}

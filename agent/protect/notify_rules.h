@@ -25,6 +25,8 @@ enum notify_kind {
 	NOTIFY_RESCAN,		/* warning: all was read, for marks were not believed */
 	NOTIFY_SPOT_MISMATCH,	/* failure: the tracker missed a write */
 	NOTIFY_SUCCESS,		/* success */
+	NOTIFY_STORE_LAGS,	/* warning */
+	NOTIFY_STORE_RECOVERED,	/* recovery */
 	NOTIFY_KINDS,
 };
 
@@ -36,7 +38,7 @@ unsigned notify_class(enum notify_kind kind);
 size_t notify_kinds(const struct protect_event *event,
 		    enum notify_kind kinds[static NOTIFY_KINDS_AT_ONCE]);
 
-/* Of one unit; all zero at first. */
+/* Of one unit, or one store; all zero at first. */
 struct notify_history {
 	struct {
 		bool told;
@@ -46,6 +48,7 @@ struct notify_history {
 	unsigned failures;		/* in a row */
 	bool failure_told;
 	bool missed, miss_told;
+	bool lag_told;
 };
 
 struct notify_rules {

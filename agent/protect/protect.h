@@ -35,7 +35,9 @@ struct host {
 };
 
 /* The store only; `create` makes a folder for file://. */
-int host_open_store(const struct config *config, bool create, struct host *host,
+int host_open_store(const struct config *config, const struct config_store *at, bool create,
+		    struct host *host, struct error *err);
+int store_of_config(const struct config_store *at, bool create, struct store **store,
 		    struct error *err);
 /*
  * Store, repository and keys. The repository must be the one that was pinned: by
@@ -46,11 +48,84 @@ int host_open_store(const struct config *config, bool create, struct host *host,
 enum host_use { HOST_WRITER = 1, HOST_LOOK = 2 };
 int host_open(const struct config *config, unsigned use, struct host *host,
 	      struct error *err);
+/* The same repository in a further store. */
+int host_open_at(const struct config *config, const struct config_store *at, unsigned use,
+		 struct host *host, struct error *err);
 void host_close(struct host *host);
 
 /* Makes the host's keys where they are missing, then the repository, and pins it. */
 int host_init(const struct config *config, struct repo_facts *facts,
 	      struct error *err);
+
+/* ---- further stores ---------------------------------------------------- */
+
+/* What is remembered of a volume in a further store. */
+struct replica_volume {
+	struct uuid id;
+	char name[REPO_NAME_MAX + 1];
+	struct replica_place place;
+	uint64_t missing;		/* the first point that was not there; 0: none was */
+	uint64_t missing_ns;		/* when that was committed */
+};
+
+/* <state>/stores/NAME.json; of another url than the configured one it does not count. */
+struct replica_state {
+	uint64_t success_ns;		/* when a pass last brought it up to date; 0: never */
+	uint64_t failures, error_ns;	/* since then; the last one */
+	char error[256];		/* its beginning */
+	struct replica_volume *volumes;	/* owned: replica_state_fini */
+	size_t count;
+};
+
+/* All zero when there is none. -EBADMSG when the file is damaged. */
+int replica_state_load(const char *state_folder, const struct config_store *store,
+		       struct replica_state *state, struct error *err);
+int replica_state_save(const char *state_folder, const struct config_store *store,
+		       const struct replica_state *state, struct error *err);
+void replica_state_fini(struct replica_state *state);
+/* NULL when nothing is remembered of it. */
+struct replica_volume *replica_state_find(const struct replica_state *state,
+					  const struct uuid *volume);
+
+/* How far a store is behind, as far as is known without asking it. */
+struct replica_lag {
+	uint64_t through, through_ns;	/* the newest point there; 0: none */
+	uint64_t points;		/* committed, and not there */
+	uint64_t ns;			/* since the first of them was */
+};
+/* `volume` NULL: nothing is there. `head`: the newest point and when it was taken. */
+struct replica_lag replica_lag(const struct replica_volume *volume, uint64_t head,
+			       uint64_t head_ns, uint64_t now_ns);
+
+/*
+ * The number from which on forgotten points must not be pruned in the first store, and
+ * which further store wants that; 0 and NULL: without any. A damaged file holds all.
+ */
+uint64_t protect_hold(const struct config *config, const struct uuid *volume,
+		      const struct config_store **store);
+
+struct protect_replicate_options {
+	bool dry_run;
+	/* Of each volume, when it is through; with `err` filled when it failed. */
+	void (*done)(void *context, const char *volume, const struct replicate_result *result,
+		     const struct replica_place *place, const struct error *err);
+	void (*report)(void *context, const char *volume, uint64_t done_points,
+		       uint64_t total_points);
+	void *context;
+};
+
+/*
+ * One pass to a further store, of these volumes. One at a time a store (EXIT_LOCKED). A
+ * store that was never reached is made; one that is gone is not made again. What came of
+ * it is in the store's file, also when it failed.
+ */
+int protect_replicate(struct host *host, const struct config_store *store,
+		      const struct repo_volume *volumes, size_t count,
+		      const struct protect_replicate_options *options, struct error *err);
+
+/* The volumes of the configuration that have a point; caller frees. */
+int protect_replicable(const struct config *config, struct repo_volume **volumes,
+		       size_t *count, struct error *err);
 
 /* ---- attaching --------------------------------------------------------- */
 
@@ -103,7 +178,18 @@ uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
 
 /* ---- one run ----------------------------------------------------------- */
 
-enum backup_type { BACKUP_AUTO, BACKUP_FULL, BACKUP_INCREMENTAL };
+/*
+ * What is asked for. A volume without a point, or one that can neither be believed nor
+ * compared, gets a full whatever that is, unless it is an incremental.
+ * Synthetic: as auto, but the point's own map is the whole volume's, by pointers.
+ * Differential: all that was stored since the last full (perhaps synthetic) is read
+ * anew; not from a volume that is to be compared: that is compared, and no more.
+ */
+enum backup_type {
+	BACKUP_AUTO, BACKUP_FULL, BACKUP_INCREMENTAL, BACKUP_SYNTHETIC, BACKUP_DIFFERENTIAL,
+	BACKUP_TYPES
+};
+const char *backup_type_name(enum backup_type type);
 
 struct backup_options {
 	enum backup_type type;
@@ -167,13 +253,13 @@ int protect_status(const struct config *config, const struct config_volume *volu
 
 /*
  * Keeps every unit (a volume in no group, or a group) that has an rpo inside it:
- * protect/schedule.h says when it runs, docs/protect.md why so. One run at a time,
+ * protect/schedule.h says when it runs, docs/protect.md why so. A few runs at once,
  * each in a child of its own: a run locks memory, may be interrupted only once and
  * handles libraries that keep what they took, so a process is good for few; and one
  * that crashes must not take the daemon along. Times are ns since 1970.
  */
 enum protect_event_type {
-	PROTECT_CYCLE_STARTED,	/* full, why */
+	PROTECT_CYCLE_STARTED,	/* asked, why */
 	PROTECT_CYCLE_ENDED,	/* parts, duration, age */
 	PROTECT_CYCLE_SKIPPED,	/* nothing was written; told once, until something is */
 	PROTECT_CYCLE_FAILED,	/* error, duration, due: when it is tried again; perhaps parts */
@@ -181,7 +267,12 @@ enum protect_event_type {
 	PROTECT_RPO_RECOVERED,
 	PROTECT_RELOADED,	/* without a unit; error: refused, the old one stays */
 	PROTECT_STOPPING,	/* without a unit */
-	PROTECT_PLANNED,	/* due, full, why */
+	PROTECT_PLANNED,	/* due, asked, why */
+	/* Of a further store, without a unit: */
+	PROTECT_REPLICATED,	/* points: copied; duration */
+	PROTECT_STORE_FAILED,	/* error; due: when it is tried again */
+	PROTECT_STORE_LAGS,	/* points: missing there; age: since when; why */
+	PROTECT_STORE_RECOVERED, /* has all */
 };
 
 /* What became of one volume in a run. */
@@ -195,9 +286,11 @@ struct protect_part {
 struct protect_event {
 	enum protect_event_type type;
 	uint64_t time_ns;
-	const char *unit;		/* NULL: of the daemon as a whole */
+	const char *unit;		/* NULL: of the daemon as a whole, or of a store */
 	bool group;
-	bool full;			/* a full by the calendar */
+	enum backup_type asked;		/* by the calendar; else BACKUP_AUTO */
+	const char *store;		/* NULL: of none */
+	uint64_t points;
 	const char *why;		/* or "" */
 	uint64_t rpo_ns, age_ns, duration_ns, due_ns;
 	const struct error *error;	/* NULL: none */

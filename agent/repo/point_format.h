@@ -27,6 +27,7 @@
 #define POINT_MAP_INLINE_MAX (1u << 20)	/* written inline up to here … */
 #define POINT_MAP_MAX (2ull << 30)	/* … and believed up to here */
 #define POINT_FRAMES_INLINE_MAX (64u << 20)
+#define POINT_OBJECT_MAX (128u << 20)	/* of an object that is read as a whole */
 #define POINT_HEAD_FIRST_READ (64u << 10)
 
 struct point_header {
@@ -75,6 +76,13 @@ bool point_key_number(const char *key, uint64_t *number);
 /* Numbers of all point objects there are, forgotten ones too, rising. Caller frees. */
 int point_numbers_stored(struct repo *repo, const struct uuid *volume,
 			 uint64_t **numbers, size_t *count, struct error *err);
+
+/*
+ * As point_load, with the whole object (caller frees): all of it is as the manifest
+ * says. -ENOENT for a stub, too.
+ */
+int point_fetch(struct repo *repo, const struct uuid *volume, uint64_t number,
+		uint8_t **object, size_t *length, struct point *point, struct error *err);
 
 /* Context that binds wraps, and the first part of a map's AAD. 40 bytes. */
 struct point_context {

@@ -121,39 +121,107 @@ static int identity_check(const struct point_name *name, const struct point *poi
 	return 0;
 }
 
-int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
-	       struct point *point, struct error *err)
+/* `head` has all of the head, and its header was checked. */
+static int head_parse(const struct point_name *name, const struct uuid *volume,
+		      uint64_t number, const struct point_header *header, const uint8_t *head,
+		      size_t head_length, struct point *point, struct error *err)
 {
-	CLEANUP_FREE uint8_t *head = NULL;
-	struct point_name name = { .repo = repo };
-	struct point_header header;
 	struct signing_public signer;
-	size_t head_length = 0;
-	int ret;
+	int ret = signature_check(name, head, head_length, &signer, err);
 
-	memset(point, 0, sizeof(*point));
-	point_key(volume, number, name.key);
-	ret = head_fetch(&name, &head, &head_length, &header, err);
-	if (!ret)
-		ret = signature_check(&name, head, head_length, &signer, err);
 	if (ret)
 		return ret;
-	ret = point_manifest_parse((const char *)head + sizeof(header),
-				   get_le32(header.manifest_length), point, err);
+	ret = point_manifest_parse((const char *)head + sizeof(*header),
+				   get_le32(header->manifest_length), point, err);
 	if (ret)
-		return error_prefix(err, "%s/%s", store_url(repo->store), name.key);
-	ret = identity_check(&name, point, volume, number, &signer, err);
-	if (!ret && (point->map_inline ? point->map_bytes : 0) != get_le32(header.map_length))
-		ret = point_damaged(&name, "disagrees with itself about its map", err);
+		return error_prefix(err, "%s/%s", store_url(name->repo->store), name->key);
+	ret = identity_check(name, point, volume, number, &signer, err);
+	if (!ret && (point->map_inline ? point->map_bytes : 0) != get_le32(header->map_length))
+		ret = point_damaged(name, "disagrees with itself about its map", err);
 	if (ret) {
 		point_fini(point);
 		return ret;
 	}
 	digest_of(head, head_length, point->hash);
 	point->head_bytes = head_length;
-	point->object_bytes = head_length + get_le32(header.map_length) +
-			      get_le64(header.frames_length);
+	point->object_bytes = head_length + get_le32(header->map_length) +
+			      get_le64(header->frames_length);
 	return 0;
+}
+
+int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
+	       struct point *point, struct error *err)
+{
+	CLEANUP_FREE uint8_t *head = NULL;
+	struct point_name name = { .repo = repo };
+	struct point_header header;
+	size_t head_length = 0;
+	int ret;
+
+	memset(point, 0, sizeof(*point));
+	point_key(volume, number, name.key);
+	ret = head_fetch(&name, &head, &head_length, &header, err);
+	return ret ? ret : head_parse(&name, volume, number, &header, head, head_length, point,
+				      err);
+}
+
+/* What lies in a point's object behind its head is what the manifest says. */
+static int inline_check(const struct point_name *name, const struct point *point,
+			const uint8_t *object, size_t length, struct error *err)
+{
+	const uint8_t *at = object + point->head_bytes;
+	uint8_t digest[CRYPTO_DIGEST_SIZE];
+
+	if (length != point->object_bytes)
+		return point_damaged(name, "has another length than its header says", err);
+	if (point->map_inline) {
+		digest_of(at, point->map_bytes, digest);
+		if (memcmp(digest, point->map_sha256, sizeof(digest)))
+			return point_damaged(name, "is damaged: its map has another digest than "
+					     "its manifest says", err);
+		at += point->map_bytes;
+	}
+	if (!point->frames_inline)
+		return 0;
+	if (point->segment_count != 1 ||
+	    point->segments[0].bytes != length - (size_t)(at - object))
+		return point_damaged(name, "disagrees with itself about its frames", err);
+	digest_of(at, point->segments[0].bytes, digest);
+	return memcmp(digest, point->segments[0].sha256, sizeof(digest))
+		? point_damaged(name, "is damaged: its frames have another digest than its "
+				"manifest says", err) : 0;
+}
+
+int point_fetch(struct repo *repo, const struct uuid *volume, uint64_t number,
+		uint8_t **out, size_t *length, struct point *point, struct error *err)
+{
+	CLEANUP_FREE uint8_t *object = NULL;
+	struct point_name name = { .repo = repo };
+	struct point_header header;
+	size_t head_length = 0;
+	int ret;
+
+	memset(point, 0, sizeof(*point));
+	point_key(volume, number, name.key);
+	ret = store_get_all(repo->store, name.key, POINT_OBJECT_MAX, &object, length, err);
+	if (ret)
+		return ret;
+	if (*length == POINT_STUB_BYTES && !memcmp(object, POINT_STUB_MAGIC, sizeof(header.magic)))
+		return error_set(err, -ENOENT, "%s/%s was pruned", store_url(repo->store),
+				 name.key);
+	ret = header_check(&name, object, *length, &header, &head_length, err);
+	if (!ret && *length < head_length)
+		ret = point_damaged(&name, "is cut short", err);
+	if (!ret)
+		ret = head_parse(&name, volume, number, &header, object, head_length, point, err);
+	if (ret)
+		return ret;
+	ret = inline_check(&name, point, object, *length, err);
+	if (ret)
+		point_fini(point);
+	else
+		*out = STEAL(object);
+	return ret;
 }
 
 /* ---- finding ----------------------------------------------------------- */

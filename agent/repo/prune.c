@@ -67,8 +67,31 @@ static void uncount(const struct prune *prune, const struct sweep_count *before)
 	}
 }
 
+/*
+ * What another store has not got yet is treated as if nobody had forgotten it: `view` is
+ * the record without that, and borrows from it but for `forgotten`.
+ */
+static int hold(const struct prune *prune, const struct retention *retention,
+		struct retention *view, struct extent_list *held, struct error *err)
+{
+	struct extent_list all = EXTENT_LIST_INIT;
+	uint64_t from = prune->options->hold_from;
+	int ret = from ? extent_list_append(&all, from, UINT64_MAX - from) : 0;
+
+	*view = *retention;
+	view->forgotten = (struct extent_list)EXTENT_LIST_INIT;
+	if (!ret)
+		ret = extent_list_intersect(&retention->forgotten, &all, held);
+	if (!ret)
+		ret = extent_list_subtract(&retention->forgotten, &all, &view->forgotten);
+	extent_list_fini(&all);
+	prune->result->held = extent_list_blocks(held);
+	return ret ? error_set(err, -ENOMEM, "pruning: out of memory") : 0;
+}
+
 static int mark_and_sweep(struct prune *prune, const struct retention *old,
-			  const struct sweep_count *before, struct error *err)
+			  struct extent_list *held, const struct sweep_count *before,
+			  struct error *err)
 {
 	struct sweep_count after;
 	struct retention next;
@@ -76,6 +99,8 @@ static int mark_and_sweep(struct prune *prune, const struct retention *old,
 
 	if (ret)
 		return ret;
+	next.forgotten = *held;
+	*held = (struct extent_list)EXTENT_LIST_INIT;
 	if (!prune->options->dry_run)
 		ret = retention_commit(prune->repo, &prune->volume, &next,
 				       prune->options->signer, err);
@@ -95,21 +120,25 @@ int repo_prune(struct repo *repo, const struct uuid *volume,
 		.repo = repo, .volume = *volume, .options = options,
 		.now_ns = options->now_ns ? options->now_ns : clock_now(), .result = result,
 	};
+	struct extent_list held = EXTENT_LIST_INIT;
+	struct retention retention, view;
 	struct sweep_count count;
-	struct retention retention;
 	int ret;
 
 	memset(result, 0, sizeof(*result));
 	ret = retention_load(repo, volume, &retention, err);
 	if (ret)
 		return ret;
-	ret = sweep(&prune, &retention, &count, err);
+	ret = hold(&prune, &retention, &view, &held, err) ?:
+	      sweep(&prune, &retention, &count, err);
 	/*
 	 * Marking again before the last marking was swept would put that off, and with a
 	 * prune more often than the grace period, for ever.
 	 */
-	if (!ret && !result->wait_ns && retention.forgotten.count)
-		ret = mark_and_sweep(&prune, &retention, &count, err);
+	if (!ret && !result->wait_ns && view.forgotten.count)
+		ret = mark_and_sweep(&prune, &view, &held, &count, err);
+	extent_list_fini(&held);
+	extent_list_fini(&view.forgotten);
 	retention_fini(&retention);
 	return ret;
 }

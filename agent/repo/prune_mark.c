@@ -302,6 +302,13 @@ static int mark_points(struct marking *marking, struct error *err)
 		if (!ret && options->report)
 			options->report(options->context, i + 1, count);
 	}
+	/* The newest is never forgotten: a replica that is not whole yet needs more than its
+	 * own points tell. */
+	if (!ret && (!count || numbers[count - 1] < marking->old->through))
+		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64 ", the "
+				     "newest there was, is missing: points were taken away, or "
+				     "clawback replicate has not filled this store yet",
+				     marking->old->through);
 	return ret ? ret : serving_make(marking, err);
 }
 

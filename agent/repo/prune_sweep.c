@@ -231,13 +231,12 @@ static int sweep_point(struct sweep *sweep, const struct swept *swept, bool need
 
 static bool rebased_needed(const struct sweep *sweep, const struct swept *swept)
 {
-	const struct retention_map *map = retention_map_find(sweep->retention, swept->number);
+	struct retention_map map = { .number = swept->number, .sequence = swept->sequence };
 
+	memcpy(map.run.b, swept->run, sizeof(swept->run));
 	/* Of a prune that is under way, or of a dead one: which, the next record tells. */
-	if (swept->sequence > sweep->retention->sequence)
-		return true;
-	return map && map->sequence == swept->sequence &&
-	       !memcmp(map->run.b, swept->run, sizeof(swept->run));
+	return swept->sequence > sweep->retention->sequence ||
+	       retention_needs_rebased(sweep->retention, &map);
 }
 
 /* `point` NULL: nothing of this number is needed. */
@@ -245,16 +244,14 @@ static bool swept_needed(const struct sweep *sweep, const struct swept *swept,
 			 const struct point *point)
 {
 	const struct retention *retention = sweep->retention;
-	const struct retention_serving *serving =
-		retention_serving_find(retention, swept->number);
 
 	if (swept->kind == SWEPT_REBASED)
 		return rebased_needed(sweep, swept);
 	if (!point || memcmp(point->run.b, swept->run, sizeof(swept->run)))
 		return false;
-	if (swept->kind == SWEPT_SEGMENT)
-		return !serving || extent_list_contains(&serving->segments, swept->segment);
-	return !serving && !retention_map_find(retention, swept->number);
+	return swept->kind == SWEPT_SEGMENT
+		? retention_needs_segment(retention, swept->number, swept->segment)
+		: retention_needs_map(retention, swept->number);
 }
 
 /* All objects of one number. */
@@ -262,8 +259,7 @@ static int sweep_number(struct sweep *sweep, const struct swept *items, size_t c
 			struct error *err)
 {
 	uint64_t number = items->number;
-	bool needed = !extent_list_contains(&sweep->retention->pruned, number) ||
-		      retention_serving_find(sweep->retention, number);
+	bool needed = retention_needs_point(sweep->retention, number);
 	bool alone = count == 1 && items->kind == SWEPT_POINT;
 	struct point point;
 	int ret = 0;

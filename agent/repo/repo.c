@@ -11,10 +11,8 @@
 #include <string.h>
 #include <time.h>
 
-#define REPO_KEY "clawback.json"
 #define REPO_FORMAT "clawback repository"
 #define REPO_VERSION 1
-#define REPO_OBJECT_MAX (64u << 10)
 
 static json_t *keys_json(const uint8_t *keys, size_t count)
 {

@@ -107,6 +107,8 @@ struct point {
 	uint8_t parent_hash[CRYPTO_DIGEST_SIZE];
 	uint64_t base;			/* point whose map is full: walk parents to it */
 	uint32_t depth;			/* parents walked to get there, 0 … DEPTH_MAX */
+	uint64_t full;			/* of a differential: the full, perhaps synthetic, since
+					 * which it stores all that changed; else 0 */
 
 	/* the moment */
 	uint64_t time_ns;		/* of the switch, CLOCK_REALTIME */
@@ -220,6 +222,11 @@ int point_full_map(struct repo *repo, const struct point *point,
 		   const struct key_ring *ring, struct map *map,
 		   struct error *err);
 
+/* Whether all objects are there, and long enough, that a restore of the point reads:
+ * EXIT_UNTRUSTWORTHY else. One look an object; none is read but heads and maps. */
+int point_complete(struct repo *repo, const struct point *point, const struct key_ring *ring,
+		   struct error *err);
+
 /*
  * Reads stored frames: bytes [offset, offset + length) of a segment of `point`,
  * be it an object or inline. All of it, or an error; EXIT_UNTRUSTWORTHY when the
@@ -321,6 +328,9 @@ struct prune_options {
 	 * restore, verify or backup is under way. */
 	uint64_t grace_ns;
 	uint64_t now_ns;		/* ns since 1970; 0: now */
+	/* Forgotten points from this number on stay: another store has not got them, or what
+	 * stands on them, yet. 0: none. */
+	uint64_t hold_from;
 	bool dry_run;			/* look only */
 	void (*report)(void *context, uint64_t done_points, uint64_t total_points);
 	void *context;
@@ -330,6 +340,7 @@ struct prune_options {
 struct prune_result {
 	uint64_t points;		/* pruned: nothing of them is needed any more, but … */
 	uint64_t serving;		/* … of these points some segments */
+	uint64_t held;			/* forgotten, but see hold_from */
 	uint64_t maps;			/* rebased maps written */
 	uint64_t deleted_objects, deleted_bytes;
 	/* Not needed any more, but not deleted before the grace period ends. */
@@ -347,6 +358,60 @@ struct prune_result {
 int repo_prune(struct repo *repo, const struct uuid *volume,
 	       const struct prune_options *options, struct prune_result *result,
 	       struct error *err);
+
+/* ---- replicas ---------------------------------------------------------- */
+
+/*
+ * The repository of `source` in another store: made there by copying clawback.json if
+ * `create` and nothing is there (EXIT_NO_REPOSITORY else). EXIT_UNTRUSTWORTHY when the
+ * store holds another one.
+ */
+int replica_open(struct repo *source, struct store *store, bool create,
+		 struct repo **replica, struct error *err);
+
+/*
+ * How far a volume is in a replica. All zero: not known, which is found out by listing.
+ * A hint: what is there decides.
+ */
+struct replica_place {
+	bool filled;		/* what there was when it began is there */
+	uint64_t through;	/* the newest point there; 0: none */
+	uint64_t time_ns;	/* its time */
+};
+
+struct replicate_options {
+	uint64_t newest;	/* in the source, if known: then nothing is listed. 0: not known */
+	bool dry_run;
+	/* After each point that is there now; `place` has moved on. */
+	void (*copied)(void *context, const struct replica_place *place);
+	void (*report)(void *context, uint64_t done_points, uint64_t total_points);
+	void *context;
+	size_t piece_bytes;	/* of a large object, held in memory; 0: 4 MiB */
+};
+
+/* With dry_run: what would be. */
+struct replicate_result {
+	uint64_t points, objects, bytes;
+	bool anew;		/* the volume was not there before */
+};
+
+/*
+ * Copies what `target` has not got of a volume, in the order of points: first all that a
+ * point needs, then its object, conditionally. All is compared with its signature and
+ * digests on the way: damage ends the pass (EXIT_UNTRUSTWORTHY) and is not copied. Killed
+ * anywhere, the next pass goes on. An empty target becomes what the source is now, with
+ * its retention record; from then on each has a history of its own. -ESTALE when points
+ * were pruned in the source before the target had them. With dry_run `target` may be
+ * NULL, for one that is yet to be made.
+ *
+ * Requests, when place and newest are known: the target's newest head, and a point: one
+ * read of the source and one write, and for each object that it has besides one read,
+ * one write (more of what is larger than a piece) and, for the first point of a pass, one
+ * look at the target.
+ */
+int repo_replicate(struct repo *source, struct repo *target, const struct repo_volume *volume,
+		   struct replica_place *place, const struct replicate_options *options,
+		   struct replicate_result *result, struct error *err);
 
 /* ---- verify ------------------------------------------------------------ */
 

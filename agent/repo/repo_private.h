@@ -9,4 +9,7 @@ struct repo {
 	struct repo_facts facts;
 };
 
+#define REPO_KEY "clawback.json"
+#define REPO_OBJECT_MAX (64u << 10)
+
 #endif

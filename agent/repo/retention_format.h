@@ -56,6 +56,19 @@ void retention_map_key(const struct uuid *volume, const struct retention_map *ma
 		       char key[static STORE_KEY_MAX]);
 
 /*
+ * needs.c: whether the record, and the points that it leaves visible, need a point's
+ * object; its own map, should that be an object; one of its segments; a rebased map, of
+ * which only what is in the name counts.
+ */
+#define REPO_RUN_NAMED 8		/* bytes of a run's id in names */
+bool retention_needs_point(const struct retention *retention, uint64_t number);
+bool retention_needs_map(const struct retention *retention, uint64_t number);
+bool retention_needs_segment(const struct retention *retention, uint64_t number,
+			     uint32_t segment);
+bool retention_needs_rebased(const struct retention *retention,
+			     const struct retention_map *rebased);
+
+/*
  * The point as far as its map goes: with the one that stands in for its own, if
  * there is such. `as` borrows all that it points to. `offset` is where in `key` the
  * sealed map begins.

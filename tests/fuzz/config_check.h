@@ -16,6 +16,22 @@ static inline void check_config_schedule(const struct config_schedule *schedule)
 	FUZZ_CHECK(schedule->full[0] != '-' && strcmp(schedule->full, "never"));
 	FUZZ_CHECK(schedule->window_from >= 0 && schedule->window_from <= 1440);
 	FUZZ_CHECK(schedule->window_to >= 0 && schedule->window_to <= 1440);
+	FUZZ_CHECK_TEXT(schedule->synthetic);
+	FUZZ_CHECK(schedule->synthetic[0] != '-' && strcmp(schedule->synthetic, "never"));
+	FUZZ_CHECK_TEXT(schedule->differential);
+	FUZZ_CHECK(schedule->differential[0] != '-' && strcmp(schedule->differential, "never"));
+	FUZZ_CHECK(!schedule->jitter_ns || (schedule->jitter_ns >= second &&
+					    schedule->jitter_ns <= most));
+	FUZZ_CHECK(!schedule->run_timeout_ns || (schedule->run_timeout_ns >= second &&
+						 schedule->run_timeout_ns <= most));
+	FUZZ_CHECK(schedule->blackout_count <= CONFIG_BLACKOUTS_MAX);
+	for (unsigned i = 0; i < schedule->blackout_count; i++) {
+		const struct config_times *times = &schedule->blackouts[i];
+
+		FUZZ_CHECK(times->from >= 0 && times->from < 1440 && times->to >= 0 &&
+			   times->to <= 1440 && times->from != times->to);
+		FUZZ_CHECK(times->days && times->days < 128);
+	}
 }
 
 static inline void check_config_volume(const struct config *config, size_t i)
@@ -54,26 +70,39 @@ static inline void check_config_notify(const struct config_notify *notify)
 	FUZZ_CHECK(notify->interval_ns <= UINT64_C(366) * 86400 * 1000000000);
 }
 
+static inline void check_config_store(const struct config_store *store)
+{
+	FUZZ_CHECK_TEXT(store->name);
+	FUZZ_CHECK_TEXT(store->url);
+	FUZZ_CHECK_TEXT(store->endpoint);
+	FUZZ_CHECK_TEXT(store->region);
+	FUZZ_CHECK_TEXT(store->credentials_file);
+	FUZZ_CHECK_TEXT(store->credentials_profile);
+	FUZZ_CHECK_TEXT(store->ca_file);
+	/* 0: not given. */
+	FUZZ_CHECK(store->connections <= 64);
+	FUZZ_CHECK(store->retries <= 100);
+	FUZZ_CHECK(store->timeout_seconds <= 3600);
+	FUZZ_CHECK(store->part_bytes <= 1u << 30);
+	FUZZ_CHECK(store->lag_warning_ns <= UINT64_C(366) * 86400 * 1000000000);
+}
+
 static inline void check_config(const struct config *config)
 {
-	FUZZ_CHECK_TEXT(config->repository.url);
-	FUZZ_CHECK_TEXT(config->repository.fingerprint);
-	FUZZ_CHECK_TEXT(config->repository.endpoint);
-	FUZZ_CHECK_TEXT(config->repository.region);
-	FUZZ_CHECK_TEXT(config->repository.credentials_file);
-	FUZZ_CHECK_TEXT(config->repository.credentials_profile);
-	FUZZ_CHECK_TEXT(config->repository.ca_file);
+	FUZZ_CHECK_TEXT(config->identity.fingerprint);
+	check_config_store(&config->repository);
 	FUZZ_CHECK_TEXT(config->agent.state);
 	FUZZ_CHECK_TEXT(config->agent.metrics);
 	FUZZ_CHECK(!config->agent.metrics[0] || config->agent.metrics[0] == '/');
-	FUZZ_CHECK(config->repository.recipient_count <= CONFIG_RECIPIENTS_MAX);
-	for (size_t i = 0; i < config->repository.recipient_count; i++)
-		FUZZ_CHECK_TEXT(config->repository.recipients[i]);
-	/* 0: not given. */
-	FUZZ_CHECK(config->repository.connections <= 64);
-	FUZZ_CHECK(config->repository.retries <= 100);
-	FUZZ_CHECK(config->repository.timeout_seconds <= 3600);
-	FUZZ_CHECK(config->repository.part_bytes <= 1u << 30);
+	FUZZ_CHECK(config->identity.recipient_count <= CONFIG_RECIPIENTS_MAX);
+	for (size_t i = 0; i < config->identity.recipient_count; i++)
+		FUZZ_CHECK_TEXT(config->identity.recipients[i]);
+	FUZZ_CHECK(config->store_count <= CONFIG_STORES_MAX);
+	for (size_t i = 0; i < config->store_count; i++) {
+		check_config_store(&config->stores[i]);
+		FUZZ_CHECK(config->stores[i].url[0]);
+		FUZZ_CHECK(config_store(config, config->stores[i].name) == &config->stores[i]);
+	}
 	FUZZ_CHECK(config->agent.state[0] == '/');
 	FUZZ_CHECK(config->agent.workers <= 64 && config->agent.queue_depth <= 1024);
 	FUZZ_CHECK(config->agent.compression >= -7 && config->agent.compression <= 19);
@@ -84,6 +113,7 @@ static inline void check_config(const struct config *config)
 	check_config_schedule(&config->agent.schedule);
 	check_config_notify(&config->notify);
 	FUZZ_CHECK(config->agent.stop_timeout_ns <= UINT64_C(86400000000000));
+	FUZZ_CHECK(config->agent.runs >= 1 && config->agent.runs <= 16);
 	for (size_t i = 0; i < config->group_count; i++) {
 		FUZZ_CHECK_TEXT(config->groups[i].name);
 		FUZZ_CHECK(config_group(config, config->groups[i].name) == &config->groups[i]);

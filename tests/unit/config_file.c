@@ -226,6 +226,56 @@ static void names_of_volumes(void **state)
 	config_expect_bad(text, 0, "at most 64");
 }
 
+/* ---- stores ----------------------------------------------------------------- */
+
+static void further_stores(void **state)
+{
+	static const char file[] =
+		"[store far]\nurl = s3://b\nendpoint = https://e\nkeep = last=3\n"
+		"lag_warning = off\nbandwidth = 1M\n[repository]\nurl = file:///a\n"
+		"[store near]\nurl = file:///b\n";
+	static struct config config;
+	struct error err;
+
+	(void)state;
+	if (config_load_text(file, strlen(file), NULL, 0, &config, &err))
+		fail_msg("%s", err.message);
+	assert_int_equal(2, config.store_count);
+	assert_ptr_equal(&config.stores[0], config_store(&config, "far"));
+	assert_ptr_equal(&config.stores[1], config_store(&config, "near"));
+	assert_ptr_equal(&config.repository, config_store(&config, NULL));
+	assert_ptr_equal(&config.repository, config_store(&config, "repository"));
+	assert_null(config_store(&config, "other"));
+	assert_string_equal("s3://b", config.stores[0].url);
+	assert_string_equal("https://e", config.stores[0].endpoint);
+	assert_int_equal(3, config.stores[0].keep.count[POLICY_LAST]);
+	assert_int_equal(0, config.stores[0].lag_warning_ns);
+	assert_int_equal(1 << 20, config.stores[0].bandwidth_bytes);
+	assert_true(config.stores[1].lag_warning_ns == 3600000000000u);
+	assert_int_equal(0, config.repository.lag_warning_ns);
+	config_fini(&config);
+}
+
+static void bad_stores(void **state)
+{
+	char many[800] = "";
+
+	(void)state;
+	config_expect_bad("[store a]\nregion = x\n", 0, "store a has no url");
+	config_expect_bad("[store repository]\nurl = file:///a\n", 0, "is no name for a store");
+	config_expect_bad("[store a b]\nurl = file:///a\n", 0, "is no name for a store");
+	config_expect_bad("[store a]\nurl = file:///a\n[repository]\nurl = file:///a\n", 0,
+			  "same place as repository");
+	config_expect_bad("[store a]\nurl = file:///a\n[store b]\nurl = file:///a\n", 0,
+			  "same place as a");
+	config_expect_bad("[store a]\nurl = file:///a\nfingerprint = 00\n", 3, "has no key");
+	config_expect_bad("[store a]\nurl = file:///a\nlag_warning = soon\n", 3, "duration");
+	config_expect_bad("[repository]\nlag_warning = 1h\n", 2, "has no key");
+	for (int i = 0; i <= CONFIG_STORES_MAX; i++)
+		sprintf(many + strlen(many), "[store s%d]\nurl = file:///%d\n", i, i);
+	config_expect_bad(many, 0, "one too many");
+}
+
 /* ---- overrides -------------------------------------------------------------- */
 
 static void overrides_win(void **state)
@@ -245,7 +295,7 @@ static void overrides_win(void **state)
 		fail_msg("%s", err.message);
 	assert_string_equal(config.repository.url, "s3://last");
 	assert_string_equal(config.repository.region, "");
-	assert_int_equal(config.repository.recipient_count, 2);
+	assert_int_equal(config.identity.recipient_count, 2);
 	assert_int_equal(config.agent.workers, 7);
 	assert_int_equal(config.volume_count, 2);
 	assert_string_equal(config_volume(&config, "a.b")->device, "/dev/mapper/x.y");
@@ -294,6 +344,8 @@ int main(void)
 		cmocka_unit_test(nothing_is_there_twice),
 		cmocka_unit_test(volumes_need_a_device),
 		cmocka_unit_test(names_of_volumes),
+		cmocka_unit_test(further_stores),
+		cmocka_unit_test(bad_stores),
 		cmocka_unit_test(overrides_win),
 		cmocka_unit_test(bad_overrides),
 	};

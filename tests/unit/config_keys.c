@@ -15,7 +15,7 @@ static const struct row {
 	int64_t low, high;
 } rows[] = {
 	{ "repository", "url", TEXT, IN_CONFIG(repository.url), 0, 0 },
-	{ "repository", "fingerprint", TEXT, IN_CONFIG(repository.fingerprint), 0, 0 },
+	{ "repository", "fingerprint", TEXT, IN_CONFIG(identity.fingerprint), 0, 0 },
 	{ "repository", "endpoint", TEXT, IN_CONFIG(repository.endpoint), 0, 0 },
 	{ "repository", "region", TEXT, IN_CONFIG(repository.region), 0, 0 },
 	{ "repository", "path_style", BOOL, IN_CONFIG(repository.path_style), 0, 0 },
@@ -32,6 +32,7 @@ static const struct row {
 	  0, INT64_MAX },
 	{ "agent", "state", PATH, IN_CONFIG(agent.state), 0, 0 },
 	{ "agent", "workers", U32, IN_CONFIG(agent.workers), 1, 64 },
+	{ "agent", "runs", U32, IN_CONFIG(agent.runs), 1, 16 },
 	{ "agent", "queue_depth", U32, IN_CONFIG(agent.queue_depth), 1, 1024 },
 	{ "agent", "compression", INT, IN_CONFIG(agent.compression), -7, 19 },
 	{ "agent", "segment_size", BYTES, IN_CONFIG(agent.segment_bytes), 1 << 20, 1ll << 40 },
@@ -68,9 +69,11 @@ static void model_start(struct config *model, struct config_volume *volume,
 {
 	memset(model, 0, sizeof(*model));
 	memset(volume, 0, sizeof(*volume));
+	strcpy(model->repository.name, "repository");
 	strcpy(model->agent.state, "/var/lib/clawback");
 	model->agent.compression = 1;
 	model->agent.stop_timeout_ns = 60000000000u;
+	model->agent.runs = 2;
 	model->agent.schedule.idle_point_ns = 86400000000000u;
 	model->notify.on = NOTIFY_ON_FAILURE | NOTIFY_ON_WARNING | NOTIFY_ON_RECOVERY;
 	model->notify.interval_ns = 900000000000u;
@@ -402,10 +405,10 @@ static void recipients(void **state)
 		config_text_add(&text, "recipient = /keys/%d.pub\n%s", i,
 				i == 7 ? "url = file:///a\n" : "");
 	config_expect_good(text.data, &config);
-	assert_int_equal(config.repository.recipient_count, 16);
+	assert_int_equal(config.identity.recipient_count, 16);
 	for (int i = 0; i < 16; i++) {
 		snprintf(wanted, sizeof(wanted), "/keys/%d.pub", i);
-		assert_string_equal(config.repository.recipients[i], wanted);
+		assert_string_equal(config.identity.recipients[i], wanted);
 	}
 	config_fini(&config);
 	config_text_add(&text, "recipient = /keys/16.pub\n");

@@ -28,6 +28,7 @@ struct crash_store {
 	uint64_t changes;		/* requests that change something, so far */
 	uint64_t kill_at;		/* the first of them to fail; 0: none */
 	bool kill_after;		/* it takes effect nevertheless */
+	uint64_t gets, lists;		/* requests that only look: of bytes or a size; of names */
 	void (*before_put)(const char *key);	/* what another process does just then */
 };
 
@@ -154,6 +155,7 @@ static inline const struct crash_object *crash_object(struct store *store, const
 	bool found;
 	size_t at = crash_find(crash, key, &found);
 
+	crash->gets++;
 	if (crash_dead(crash))
 		crash_error(err);
 	else if (!found)
@@ -209,6 +211,7 @@ static inline int crash_list(struct store *store, const char *prefix, store_list
 	struct crash_store *crash = crash_of(store);
 	int ret = 0;
 
+	crash->lists++;
 	if (crash_dead(crash))
 		return crash_error(err);
 	for (size_t i = 0; !ret && i < crash->count; i++)
@@ -217,7 +220,66 @@ static inline int crash_list(struct store *store, const char *prefix, store_list
 	return ret;
 }
 
+/* ---- uploads: nothing is there before they are finished ---- */
+
+struct crash_upload {
+	struct store_upload base;
+	char *key;
+	uint8_t *data;
+	size_t length;
+};
+
+static inline int crash_upload_start(struct store *store, const char *key,
+				     struct store_upload **out, struct error *err)
+{
+	struct crash_upload *upload = calloc(1, sizeof(*upload));
+
+	assert_non_null(upload);
+	if (crash_dead(crash_of(store))) {
+		free(upload);
+		return crash_error(err);
+	}
+	upload->base.store = store;
+	upload->key = strdup(key);
+	*out = &upload->base;
+	return 0;
+}
+
+static inline int crash_upload_write(struct store_upload *base, const void *data, size_t length,
+				     struct error *err)
+{
+	struct crash_upload *upload = (struct crash_upload *)base;
+
+	if (crash_dead(crash_of(base->store)))
+		return crash_error(err);
+	upload->data = realloc(upload->data, upload->length + length);
+	assert_non_null(upload->data);
+	memcpy(upload->data + upload->length, data, length);
+	upload->length += length;
+	return 0;
+}
+
+static inline void crash_upload_abort(struct store_upload *base)
+{
+	struct crash_upload *upload = (struct crash_upload *)base;
+
+	free(upload->key);
+	free(upload->data);
+	free(upload);
+}
+
+static inline int crash_upload_finish(struct store_upload *base, struct error *err)
+{
+	struct crash_upload *upload = (struct crash_upload *)base;
+	int ret = crash_put(base->store, upload->key, upload->data, upload->length, 0, err);
+
+	crash_upload_abort(base);
+	return ret;
+}
+
 static const struct store_ops crash_ops = {
+	.upload_start = crash_upload_start, .upload_write = crash_upload_write,
+	.upload_finish = crash_upload_finish, .upload_abort = crash_upload_abort,
 	.put = crash_put, .get = crash_get, .get_all = crash_get_all, .size = crash_size,
 	.delete = crash_delete, .list = crash_list,
 };

@@ -161,7 +161,8 @@ static const struct metrics_unit units[] = {
 	{ .name = "pg\"da\\ta\n", .missed = true, .has_point = true, .rpo_ns = 10 * SECOND,
 	  .age_ns = 12500000000, .point_ns = 1795000000 * SECOND + SECOND / 4,
 	  .error_ns = 1795000001 * SECOND, .due_ns = 1795000002 * SECOND,
-	  .counts = { .stored = 3, .skipped = 4, .failed = 5, .read_bytes = UINT64_C(1) << 48,
+	  .counts = { .stored = 3, .skipped = 4, .failed = 5, .points = { 6, 7, 8, 9 },
+		      .read_bytes = UINT64_C(1) << 48,
 		      .stored_bytes = 7, .success_ns = 1795000003 * SECOND,
 		      .duration_ns = SECOND / 2, .ran = true } },
 	{ .name = "new", .group = true, .rpo_ns = SECOND, .age_ns = 5 },
@@ -171,11 +172,17 @@ static const struct metrics_volume volumes[] = {
 	{ .name = "w" },
 };
 
+static const struct metrics_store stores[] = {
+	{ .name = "near", .success_ns = 1795000004 * SECOND },
+	{ .name = "far", .lag_points = 6, .lag_ns = 2 * SECOND + SECOND / 2, .failures = 8 },
+};
+
 static void reads_back(void **context)
 {
 	const struct metrics metrics = { .up = true, .loaded = true, .recursion_misses = 9,
 					 .units = units, .unit_count = 2,
-					 .volumes = volumes, .volume_count = 2 };
+					 .volumes = volumes, .volume_count = 2,
+					 .stores = stores, .store_count = 2 };
 	static struct parsed parsed;
 	const char *name = units[0].name;
 
@@ -195,12 +202,22 @@ static void reads_back(void **context)
 	assert_value(3, &parsed, "clawback_cycles_total", name, "stored");
 	assert_value(4, &parsed, "clawback_cycles_total", name, "skipped");
 	assert_value(5, &parsed, "clawback_cycles_total", name, "failed");
+	assert_value(6, &parsed, "clawback_points_total", name, "full");
+	assert_value(7, &parsed, "clawback_points_total", name, "incremental");
+	assert_value(8, &parsed, "clawback_points_total", name, "differential");
+	assert_value(9, &parsed, "clawback_points_total", name, "synthetic");
 	assert_value(281474976710656.0, &parsed, "clawback_cycle_read_bytes_total", name, NULL);
 	assert_value(7, &parsed, "clawback_cycle_stored_bytes_total", name, NULL);
 	assert_value(1, &parsed, "clawback_tracked", "v", NULL);
 	assert_value(8192, &parsed, "clawback_dirty_bytes", "v", NULL);
 	assert_value(0, &parsed, "clawback_tracked", "w", NULL);
 	assert_none(&parsed, "clawback_dirty_bytes", "w", NULL);
+	assert_value(0, &parsed, "clawback_store_lag_points", "near", NULL);
+	assert_value(6, &parsed, "clawback_store_lag_points", "far", NULL);
+	assert_value(2.5, &parsed, "clawback_store_lag_seconds", "far", NULL);
+	assert_value(8, &parsed, "clawback_store_failures_total", "far", NULL);
+	assert_value(1795000004, &parsed, "clawback_store_last_success_timestamp_seconds", "near", NULL);
+	assert_none(&parsed, "clawback_store_last_success_timestamp_seconds", "far", NULL);
 }
 
 /* A counter begins at 0, so that its first step shows; an instant does not. */

@@ -73,6 +73,8 @@ static bool model_event(struct past *past, const struct notify_rules *rules,
 		told = on && since(past, kind, NOTIFY_RPO_MISSED, true, &count);
 	else if (kind == NOTIFY_CYCLE_RECOVERED)
 		told = on && since(past, kind, NOTIFY_CYCLE_FAILED, true, &count);
+	else if (kind == NOTIFY_STORE_RECOVERED)
+		told = on && since(past, kind, NOTIFY_STORE_LAGS, true, &count);
 	else {
 		if (kind == NOTIFY_CYCLE_FAILED)
 			wanted = on && (rules->failures == 1 ||
@@ -161,7 +163,7 @@ static void events_mean(void **context)
 	part.number = 2;
 	assert_int_equal(3, notify_kinds(&event, kinds));
 	assert_int_equal(NOTIFY_RESCAN, kinds[2]);
-	event.full = true;
+	event.asked = BACKUP_FULL;
 	assert_int_equal(2, notify_kinds(&event, kinds));
 	part.kind = POINT_INCREMENTAL;
 	part.rescan = true;

@@ -1,0 +1,563 @@
+/*
+ * Random histories of two stores: points, forgotten points, pins and prunes in both, and
+ * passes between them that are killed at any request or find damaged objects. After every
+ * step each point that shows in the replica opens, and holds what it held when it was
+ * committed; a pass that is let through always leads on, so prune deleted nothing that
+ * was still to be copied.
+ */
+#include "agent/repo/repo_private.h"
+#include "tests/unit/retention_lab.h"
+
+#include <time.h>
+
+#define GRACE_NS UINT64_C(3600000000000)
+
+static struct retention_lab lab, replica;
+static struct replica_place place;
+
+static const struct repo_volume *volume_of(void)
+{
+	static struct repo_volume volume = { .name = "data" };
+
+	volume.id = lab.volume;
+	return &volume;
+}
+
+struct story {
+	struct random_state random;
+	uint64_t now_ns;
+	uint64_t passes, kills, damaged, copied, prunes, held, filled_later;
+};
+
+/* ---- the replica ----------------------------------------------------------- */
+
+static void replica_begin(void)
+{
+	struct error err = ERROR_INIT;
+
+	memset(&replica, 0, sizeof(replica));
+	memset(&place, 0, sizeof(place));
+	crash_store_init(&replica.store);
+	replica.signer = lab.signer;
+	replica.recovery = lab.recovery;
+	memcpy(replica.map_key, lab.map_key, sizeof(lab.map_key));
+	replica.volume = lab.volume;
+	if (replica_open(lab.repo, &replica.store.base, true, &replica.repo, &err))
+		fail_msg("%s", err.message);
+}
+
+static void replica_end(void)
+{
+	repo_close(replica.repo);
+	crash_store_fini(&replica.store);
+}
+
+/* Points that came: as the source had them; hidden if the record says so that came
+ * with them. */
+static void replica_take(void)
+{
+	struct error err = ERROR_INIT;
+	struct retention record;
+
+	if (retention_load(replica.repo, &replica.volume, &record, &err))
+		fail_msg("%s", err.message);
+	for (uint64_t n = replica.newest + 1; n <= lab.newest; n++) {
+		char key[STORE_KEY_MAX];
+		bool found;
+		size_t at;
+
+		point_key(&lab.volume, n, key);
+		at = crash_find(&replica.store, key, &found);
+		replica.points[n] = lab.points[n];
+		replica.points[n].visible = found && !retention_hides(&record, n) &&
+			replica.store.objects[at].length != POINT_STUB_BYTES;
+		replica.points[n].pinned = extent_list_contains(&record.pinned, n);
+		if (found && replica.store.objects[at].length != POINT_STUB_BYTES)
+			replica.newest = n;
+	}
+	retention_fini(&record);
+}
+
+/* What the point needs is there before its object is. */
+static void on_put(const char *key)
+{
+	uint64_t number;
+	struct error err = ERROR_INIT;
+	struct retention record;
+	char prefix[STORE_KEY_MAX], segment[STORE_KEY_MAX + 16];
+
+	if (!point_key_number(key, &number))
+		return;
+	if (retention_load(replica.repo, &replica.volume, &record, &err))
+		return;		/* killed */
+	point_segment_prefix(&lab.points[number].point, prefix);
+	for (uint32_t s = 0; s < lab.points[number].segments; s++) {
+		sprintf(segment, "%s%06u", prefix, s);
+		if (retention_needs_segment(&record, number, s))
+			assert_true(crash_has(&replica.store, segment));
+	}
+	if (!extent_list_contains(&record.pruned, number)) {
+		struct point as;
+		uint64_t offset;
+
+		retention_apply(&record, &lab.points[number].point, &as, segment, &offset);
+		assert_true(as.map_inline || crash_has(&replica.store, segment));
+	}
+	retention_fini(&record);
+}
+
+static int pass(struct story *story, bool hint, struct replicate_result *result,
+		struct error *err)
+{
+	struct replicate_options options = {
+		.newest = hint ? lab.newest : 0, .piece_bytes = 16 + random_below(&story->random, 200),
+	};
+	int ret;
+
+	*err = (struct error)ERROR_INIT;
+	story->passes++;
+	replica.store.before_put = on_put;
+	ret = repo_replicate(lab.repo, replica.repo, volume_of(), &place, &options, result, err);
+	replica.store.before_put = NULL;
+	story->copied += result->points;
+	return ret;
+}
+
+static bool has_all(void)
+{
+	return place.filled && place.through == lab.newest;
+}
+
+/* ---- steps ------------------------------------------------------------------- */
+
+static void step_commit(struct story *story)
+{
+	struct lab_draft draft;
+
+	lab_draft(&lab, &story->random, &draft);
+	lab_commit_draft(&lab, &story->random, &draft);
+}
+
+static void step_pass(struct story *story)
+{
+	struct replicate_result result;
+	struct error err;
+
+	if (random_one_in(&story->random, 6))
+		memset(&place, 0, sizeof(place));	/* the state was lost */
+	if (pass(story, random_one_in(&story->random, 2), &result, &err))
+		fail_msg("%s", err.message);
+	replica_take();
+	assert_true(has_all());
+	assert_int_equal(replica.newest, lab.newest);
+}
+
+/* Either store may go away at any request. */
+static void step_killed(struct story *story)
+{
+	struct crash_store *victim = random_one_in(&story->random, 8) ? &lab.store
+								      : &replica.store;
+	struct replicate_result result;
+	struct error err;
+	int ret;
+
+	victim->kill_at = victim->changes + 1 + random_below(&story->random, 9);
+	victim->kill_after = random_one_in(&story->random, 2);
+	ret = pass(story, random_one_in(&story->random, 2), &result, &err);
+	assert_true(!ret || ret == -EIO);
+	story->kills += ret != 0;
+	story->filled_later += ret && !place.filled;
+	victim->kill_at = 0;
+	replica_take();
+}
+
+static bool is_data(const char *key)
+{
+	return strstr(key, "/points/") || strstr(key, "/segments/") || strstr(key, "-r");
+}
+
+/* A byte of one object of the source is wrong: nothing with it comes over. */
+static void step_damaged(struct story *story)
+{
+	size_t at = random_below(&story->random, lab.store.count);
+	struct crash_object *object = &lab.store.objects[at];
+	struct replicate_result result;
+	struct error err;
+	size_t byte, there;
+	bool had, found;
+	int ret;
+
+	if (!is_data(object->key) || object->length <= POINT_STUB_BYTES)
+		return;
+	had = crash_has(&replica.store, object->key);
+	byte = random_below(&story->random, object->length);
+	object->data[byte] ^= 0x40;
+	ret = pass(story, random_one_in(&story->random, 2), &result, &err);
+	there = crash_find(&replica.store, object->key, &found);
+	if (!had && found && replica.store.objects[there].length == object->length)
+		assert_memory_not_equal(object->data, replica.store.objects[there].data,
+					object->length);
+	object->data[byte] ^= 0x40;
+	if (ret && err.exit != EXIT_UNTRUSTWORTHY && ret != -EPROTONOSUPPORT)
+		fail_msg("%d: %s", ret, err.message);
+	story->damaged += ret != 0;
+	replica_take();
+}
+
+static void prune(struct story *story, struct retention_lab *of, uint64_t hold_from)
+{
+	struct prune_options options = {
+		.host_map_key = of->map_key, .signer = of->signer, .now_ns = story->now_ns,
+		.grace_ns = random_one_in(&story->random, 3) ? GRACE_NS : 0,
+		.hold_from = hold_from,
+	};
+	struct prune_result result;
+	struct error err = ERROR_INIT;
+	int ret = repo_prune(of->repo, &of->volume, &options, &result, &err);
+
+	story->prunes++;
+	story->held += result.held;
+	/* One that is not whole yet is left alone. */
+	if (ret && !(of == &replica && !has_all() && strstr(err.message, "has not filled")))
+		fail_msg("%s", err.message);
+}
+
+static void step_prune(struct story *story)
+{
+	if (random_one_in(&story->random, 2) && replica.newest)
+		prune(story, &replica, 0);
+	else
+		prune(story, &lab, place.filled ? place.through : 1);
+}
+
+static void step_forget(struct story *story)
+{
+	bool there = random_one_in(&story->random, 2) && replica.newest > 1;
+	struct error err = ERROR_INIT;
+
+	if (lab_forget(there ? &replica : &lab, &story->random, &err))
+		fail_msg("%s", err.message);
+}
+
+static void step_pin(struct story *story)
+{
+	bool there = random_one_in(&story->random, 2) && replica.newest;
+	struct error err = ERROR_INIT;
+
+	if (lab_pin(there ? &replica : &lab, &story->random, &err))
+		fail_msg("%s", err.message);
+}
+
+static void step(struct story *story)
+{
+	uint64_t what = random_below(&story->random, 20);
+
+	if (!lab.newest || (what < 7 && lab.newest < LAB_POINTS_MAX - 1))
+		step_commit(story);
+	else if (what < 9)
+		step_pass(story);
+	else if (what < 12)
+		step_killed(story);
+	else if (what < 13)
+		step_damaged(story);
+	else if (what < 16)
+		step_forget(story);
+	else if (what < 17)
+		step_pin(story);
+	else if (what < 19)
+		step_prune(story);
+	else
+		story->now_ns += random_below(&story->random, 2 * GRACE_NS);
+}
+
+/* ---- histories ------------------------------------------------------------------ */
+
+/* Segments have tokens in them here, and no header. */
+static void say_problem(void *context, const char *text)
+{
+	uint64_t *problems = context;
+
+	if (strstr(text, "it is no segment"))
+		return;
+	print_error("%s\n", text);
+	++*problems;
+}
+
+/* Nothing that is not whole shows as damage, and nothing is left to be copied. */
+static void finish(struct story *story)
+{
+	uint64_t problems = 0;
+	struct verify_options options = { .ring = { .host_map_key = lab.map_key },
+					  .problem = say_problem, .context = &problems };
+	struct verify_result result;
+	struct error err = ERROR_INIT;
+
+	step_pass(story);
+	lab_check(&replica, &story->random);
+	story->now_ns += 3 * GRACE_NS;
+	prune(story, &replica, 0);
+	prune(story, &lab, place.through);
+	lab_check(&replica, &story->random);
+	lab_check(&lab, &story->random);
+	memset(&result, 0, sizeof(result));
+	repo_verify(replica.repo, &replica.volume, 0, &options, &result, &err);
+	assert_int_equal(replica.newest, lab.newest);
+	assert_true(result.points);
+	assert_int_equal(0, problems);
+}
+
+static void histories(void **state)
+{
+	struct story story = { .random = random_start("histories") };
+	const char *full = getenv("CLAWBACK_FULL");
+	unsigned rounds = full && *full == '1' ? 5000 : 50;
+	struct timespec now;
+
+	(void)state;
+	clock_gettime(CLOCK_REALTIME, &now);
+	for (unsigned round = 0; round < rounds; round++) {
+		uint64_t length = 10 + random_below(&story.random, 60);
+		/* A store that is added later finds what there is then. */
+		uint64_t begins = random_below(&story.random, length);
+
+		story.now_ns = (uint64_t)now.tv_sec * 1000000000u + GRACE_NS;
+		lab_init(&lab);
+		replica_begin();
+		for (uint64_t i = 0; i < length; i++) {
+			struct error err = ERROR_INIT;
+
+			if (i >= begins) {
+				step(&story);
+			} else {
+				step_commit(&story);
+				if (random_one_in(&story.random, 3) &&
+				    lab_forget(&lab, &story.random, &err))
+					fail_msg("%s", err.message);
+				if (random_one_in(&story.random, 6))
+					prune(&story, &lab, 0);
+			}
+			if (i % 8 == 0)
+				lab_check(&replica, &story.random);
+		}
+		finish(&story);
+		replica_end();
+		lab_fini(&lab);
+	}
+	printf("%u histories: %llu passes, %llu of them killed (%llu before a store was filled), "
+	       "%llu stopped by damage, %llu points copied, %llu prunes, %llu times a point held\n",
+	       rounds, (unsigned long long)story.passes, (unsigned long long)story.kills,
+	       (unsigned long long)story.filled_later, (unsigned long long)story.damaged,
+	       (unsigned long long)story.copied, (unsigned long long)story.prunes,
+	       (unsigned long long)story.held);
+	assert_true(story.kills > rounds / 2 && story.damaged > rounds / 10);
+	assert_true(story.held > rounds && story.filled_later > rounds / 10);
+}
+
+/* ---- what it costs ----------------------------------------------------------------- */
+
+/* A pass that knows how far it is: the target's head, one read and one write a point, and
+ * one of each, and a look for the first, for each object besides. */
+static void requests(void **state)
+{
+	struct story story = { .random = random_start("requests") };
+	struct replicate_result result;
+	struct error err;
+
+	(void)state;
+	lab_init(&lab);
+	replica_begin();
+	step_commit(&story);
+	step_pass(&story);
+	while (lab.newest < 40) {
+		uint64_t reads = lab.store.gets, looks = replica.store.gets;
+		uint64_t writes = replica.store.changes, lists = lab.store.lists + replica.store.lists;
+		uint64_t count = 1 + random_below(&story.random, 3), objects = 0, first = 0;
+		struct replicate_options options = { .newest = 0 };
+
+		for (uint64_t i = 0; i < count; i++) {
+			step_commit(&story);
+			objects += lab.points[lab.newest].segments;
+			if (!i)
+				first = objects;
+		}
+		reads = lab.store.gets;
+		lists = lab.store.lists + replica.store.lists;
+		options.newest = lab.newest;
+		err = (struct error)ERROR_INIT;
+		if (repo_replicate(lab.repo, replica.repo, volume_of(), &place, &options, &result,
+				   &err))
+			fail_msg("%s", err.message);
+		assert_int_equal(count, result.points);
+		assert_int_equal(count + objects, result.objects);
+		assert_int_equal(count + objects, lab.store.gets - reads);
+		assert_int_equal(1 + first, replica.store.gets - looks);
+		assert_int_equal(count + objects, replica.store.changes - writes);
+		assert_int_equal(lists, lab.store.lists + replica.store.lists);
+		replica_take();
+	}
+	lab_check(&replica, &story.random);
+	replica_end();
+	lab_fini(&lab);
+}
+
+/* ---- what is refused ------------------------------------------------------------------ */
+
+static void another_repository(void **state)
+{
+	struct repo_facts facts = { .recipient_count = 1, .signer_count = 1 };
+	struct error err = ERROR_INIT;
+	struct repo *repo = NULL;
+	struct crash_store other;
+
+	(void)state;
+	lab_init(&lab);
+	crash_store_init(&other);
+	assert_int_equal(-ENOENT, replica_open(lab.repo, &other.base, false, &repo, &err));
+	assert_int_equal(EXIT_NO_REPOSITORY, err.exit);
+	assert_int_equal(0, other.count);
+	facts.recipients[0] = lab.repo->facts.recipients[0];
+	facts.signers[0] = lab.repo->facts.signers[0];
+	assert_int_equal(0, repo_init(&other.base, &facts, &err));
+	assert_int_equal(-EBADMSG, replica_open(lab.repo, &other.base, true, &repo, &err));
+	assert_int_equal(EXIT_UNTRUSTWORTHY, err.exit);
+	crash_store_fini(&other);
+	lab_fini(&lab);
+}
+
+/* Two hosts, or one that was set back, went on from one point: nothing is mixed. */
+static void another_history(void **state)
+{
+	struct story story = { .random = random_start("another_history") };
+	static struct retention_lab fork;
+	struct replicate_result result;
+	struct lab_draft draft;
+	struct error err;
+
+	(void)state;
+	lab_init(&lab);
+	replica_begin();
+	for (int i = 0; i < 3; i++)
+		step_commit(&story);
+	step_pass(&story);
+	/* The replica goes on by itself with another point 4. */
+	fork = replica;
+	lab_draft(&fork, &story.random, &draft);
+	replica.store = fork.store;	/* with its segments */
+	assert_int_equal(0, lab_try_commit(&fork, &draft, &err));
+	lab_draft_fini(&draft);
+	step_commit(&story);
+	assert_int_equal(-EBADMSG, pass(&story, true, &result, &err));
+	assert_non_null(strstr(err.message, "another point 4"));
+	step_commit(&story);
+	memset(&place, 0, sizeof(place));
+	assert_int_equal(-EBADMSG, pass(&story, false, &result, &err));
+	assert_non_null(strstr(err.message, "made on another point 4"));
+	assert_int_equal(EXIT_UNTRUSTWORTHY, err.exit);
+	replica_end();
+	lab_fini(&lab);
+}
+
+/* Pruned before it was copied, as it was asked for: said, and nothing half done. */
+static void pruned_too_early(void **state)
+{
+	struct story story = { .random = random_start("pruned_too_early") };
+	struct extent_list numbers = EXTENT_LIST_INIT;
+	struct replicate_result result;
+	struct retention retention;
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	lab_init(&lab);
+	replica_begin();
+	for (int i = 0; i < 3; i++)
+		step_commit(&story);
+	step_pass(&story);
+	for (int i = 0; i < 5; i++)
+		step_commit(&story);
+	assert_int_equal(0, extent_list_append(&numbers, 3, 4));
+	assert_int_equal(0, retention_load(lab.repo, &lab.volume, &retention, &err));
+	assert_int_equal(0, repo_forget(lab.repo, &lab.volume, &retention, &numbers, 8, lab.signer,
+					&err));
+	for (uint64_t n = 3; n < 7; n++)
+		lab.points[n].visible = false;
+	story.now_ns = retention.created_ns + 1;
+	retention_fini(&retention);
+	extent_list_fini(&numbers);
+	prune(&story, &lab, 3);
+	assert_int_equal(4, story.held);
+	lab_check(&lab, &story.random);
+	prune(&story, &lab, 0);
+	story.now_ns += 2 * GRACE_NS;
+	prune(&story, &lab, 0);
+	assert_int_equal(-ESTALE, pass(&story, true, &result, &err));
+	assert_non_null(strstr(err.message, "3 points of data were pruned"));
+	replica_take();
+	assert_int_equal(3, replica.newest);
+	lab_check(&replica, &story.random);
+	replica_end();
+	/* A new place is filled with what there is. */
+	replica_begin();
+	step_pass(&story);
+	lab_check(&replica, &story.random);
+	replica_end();
+	lab_fini(&lab);
+}
+
+/* A map that is an object of its own, and a segment larger than a piece. */
+static void large_map(void **state)
+{
+	struct story story = { .random = random_start("large_map") };
+	struct replicate_result result;
+	struct lab_draft draft;
+	struct lab_point *made;
+	struct error err = ERROR_INIT;
+	struct map map;
+
+	(void)state;
+	lab_init(&lab);
+	replica_begin();
+	made = &lab.points[1];
+	memset(&draft, 0, sizeof(draft));
+	draft.number = 1;
+	lab_describe(&lab, &draft, true);
+	draft.point.volume_bytes = UINT64_C(1) << 40;
+	map_init(&draft.map, MAP_FULL, draft.point.volume_bytes / BLOCK_BYTES);
+	for (uint32_t i = 0; i < 200000; i++) {
+		struct map_frame frame = {
+			.point = 1, .number = i, .offset = SEGMENT_HEADER_BYTES + 1000000ull * i,
+			.length = 1 + (uint32_t)random_below(&story.random, 1000000), .blocks = 1,
+		};
+		struct map_entry entry = { .block = 1000ull * i + random_below(&story.random, 999),
+					   .count = 1, .frame = i };
+
+		assert_int_equal(0, map_append_frame(&draft.map, &frame));
+		assert_int_equal(0, map_append_entry(&draft.map, &entry));
+	}
+	assert_int_equal(0, point_keys_new(&draft.point, lab.map_key, &draft.keys, &err));
+	if (lab_try_commit(&lab, &draft, &err))
+		fail_msg("%s", err.message);
+	assert_false(draft.point.map_inline);
+	made->point = draft.point;
+	lab.newest = 1;
+	if (pass(&story, true, &result, &err))
+		fail_msg("%s", err.message);
+	assert_int_equal(2, result.objects);
+	lab_open(&replica, 1, false, &map);
+	assert_int_equal(200000, map.entry_count);
+	map_fini(&map);
+	draft.point.segments = NULL;
+	lab_draft_fini(&draft);
+	replica_end();
+	lab_fini(&lab);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(histories), cmocka_unit_test(requests),
+		cmocka_unit_test(another_repository), cmocka_unit_test(another_history),
+		cmocka_unit_test(pruned_too_early), cmocka_unit_test(large_map),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
