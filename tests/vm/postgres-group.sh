@@ -4,6 +4,7 @@
 # itself, its indexes are sound, and all is there that the client knew to be committed.
 #
 # full-only: yes
+# kernels: 6.12
 # guest: udev 2048M disk=256M disk=256M
 # timeout: 900
 . "$(dirname "$0")/../lib/guest.sh"
