@@ -62,6 +62,7 @@ static const struct key agent_keys[] = {
 	  366 * 86400 * SECOND_NS },
 	{ "latency_target", KEY_DURATION, FIELD(struct config, agent.limits.latency_target_ns), 0,
 	  3600 * SECOND_NS },
+	{ "metrics_public", KEY_BOOL, FIELD(struct config, agent.metrics_public), 0, 0 },
 	{ "runs", KEY_U32, FIELD(struct config, agent.runs), 1, 16 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
@@ -379,6 +380,10 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 	/* The collector passes over all others without a word. */
 	if (!strcmp(key, "metrics") && fnmatch("/*.prom", value, 0))
 		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");
+	if (!strcmp(key, "metrics_listen"))
+		return listen_assign(config->agent.metrics_listen, key, value, err);
+	if (!strcmp(key, "log_format"))
+		return log_assign(&config->agent.log_format, key, value, err);
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 
