@@ -9,6 +9,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fault.h"
 #include "agent/base/interrupt.h"
+#include "agent/repo/pack_format.h"
 #include "agent/repo/point_format.h"
 #include "agent/repo/retention_format.h"
 
@@ -168,6 +169,27 @@ static int copy_segments(struct replication *replication, const struct retention
 		snprintf(object.key, sizeof(object.key), "%.*s%06" PRIu32, STORE_KEY_MAX - 8,
 			 prefix, s);
 		ret = copy_object(replication, &object, err);
+	}
+	return ret;
+}
+
+int replicate_packs(struct replication *replication, const struct retention *record,
+		    struct error *err)
+{
+	struct replicate_result *result = replication->result;
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < record->pack_count; i++) {
+		struct object object = { .bytes = record->packs[i].bytes,
+					 .sha256 = record->packs[i].sha256 };
+
+		pack_key(&replication->volume->id, &record->packs[i], object.key);
+		if (replication->options->dry_run) {
+			result->objects++;
+			result->bytes += object.bytes;
+		} else {
+			ret = copy_object(replication, &object, err);
+		}
 	}
 	return ret;
 }
