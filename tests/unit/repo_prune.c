@@ -628,6 +628,47 @@ static void two_at_once(void **state)
 	}
 }
 
+/* ---- many points go at once -------------------------------------------------------- */
+
+/* Killed anywhere among deletions that go on side by side, no number is free behind a
+ * point that is there. */
+static void many_go(void **state)
+{
+	struct story story = { .random = random_start("many_go") };
+	unsigned kills = 0;
+
+	(void)state;
+	for (uint64_t kill = 1; kill < 140; kill += 6) {
+		struct extent_list numbers = EXTENT_LIST_INIT;
+		struct error err = ERROR_INIT;
+		struct prune_result result;
+		struct retention retention;
+
+		story_begin(&story);
+		while (lab.newest < 100)
+			step_commit(&story);
+		assert_int_equal(0, extent_list_append(&numbers, 1, 49));
+		assert_int_equal(0, extent_list_append(&numbers, 51, 49));
+		assert_int_equal(0, retention_load(lab.repo, &lab.volume, &retention, &err));
+		assert_int_equal(0, repo_forget(lab.repo, &lab.volume, &retention, &numbers, 100,
+						lab.signer, &err));
+		for (size_t n = 1; n < 100; n++)
+			lab.points[n].visible = n == 50;
+		retention_fini(&retention);
+		extent_list_fini(&numbers);
+		lab.store.kill_at = lab.store.changes + kill;
+		kills += prune(&story, 0, false, &result, &err) != 0;
+		lab.store.kill_at = 0;
+		check_numbers();
+		assert_int_equal(0, prune(&story, 0, false, &result, &err));
+		check_numbers();
+		lab_check(&lab, &story.random);
+		assert_in_range(count_objects("points"), 2, 30);
+		story_end(&story);
+	}
+	assert_true(kills > 15);
+}
+
 /* ---- a host that was set back ---------------------------------------------------- */
 
 /* Its next number is taken, whether its point is still there or not. */
@@ -672,7 +713,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(histories), cmocka_unit_test(two_at_once),
-		cmocka_unit_test(set_back),
+		cmocka_unit_test(many_go), cmocka_unit_test(set_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
