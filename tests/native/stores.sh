@@ -133,6 +133,17 @@ grep -q "restoring from store near" "$work/err" || fail "$(cat "$work/err")"
 assert_equal "$sum" "$(sha256sum <"$work/back" | cut -d ' ' -f 1)" "the image from near"
 clawback restore v@5 --store far --to "$work/back" --force "${clawback_key[@]}"
 assert_refused 2 'no store "nowhere"' clawback points v --store nowhere
+
+echo "== another one takes its place"
+cp "$clawback_config" "$work/good.conf"
+sed -i "s,^url = file://$work/repository,url = file://$work/near,; /^.store near/,/^url/d" "$clawback_config"
+new_points 1
+assert_kind incremental
+clawback replicate
+assert_equal "5 6 7 8 9 10 " "$(store_points far)" "points in far"
+assert_restores v@latest
+mv "$work/good.conf" "$clawback_config"
+cp "$work"/near/*/points/0000000010 "$work"/gone/*/points/	# as if it had it all along
 mv "$work/gone" "$work/repository"
 
 echo "== by itself"
