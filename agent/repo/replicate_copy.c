@@ -18,6 +18,7 @@
 #include <string.h>
 
 struct object {
+	char from[STORE_KEY_MAX];	/* in the source */
 	char key[STORE_KEY_MAX];
 	uint64_t bytes;
 	const uint8_t *sha256;
@@ -27,7 +28,7 @@ static int object_damaged(const struct replication *replication, const struct ob
 			  const char *how, struct error *err)
 {
 	return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "%s/%s %s: it is not copied",
-			      store_url(replication->source->store), object->key, how);
+			      store_url(replication->source->store), object->from, how);
 }
 
 static int read_piece(struct replication *replication, const struct object *object,
@@ -35,7 +36,7 @@ static int read_piece(struct replication *replication, const struct object *obje
 {
 	size_t got;
 	int ret = interrupt_check(err) ?:
-		  store_get(replication->source->store, object->key, offset, replication->piece,
+		  store_get(replication->source->store, object->from, offset, replication->piece,
 			    length, &got, err);
 
 	if (!ret && got != length)
@@ -140,13 +141,22 @@ static int copy_object(struct replication *replication, const struct object *obj
 static int copy_map(struct replication *replication, const struct retention *record,
 		    const struct point *point, struct error *err)
 {
+	const struct retention *source = replication->source_record;
 	struct object object;
-	struct point as;
+	struct point as, there;
 	uint64_t offset;
 
 	retention_apply(record, point, &as, object.key, &offset);
 	if (as.map_inline)
 		return 0;
+	strcpy(object.from, object.key);
+	/* The same map may have another name there. */
+	if (source) {
+		retention_apply(source, point, &there, object.from, &offset);
+		if (there.map_inline ||
+		    memcmp(there.map_sha256, as.map_sha256, sizeof(as.map_sha256)))
+			strcpy(object.from, object.key);
+	}
 	object.bytes = as.map_bytes;
 	object.sha256 = as.map_sha256;
 	return copy_object(replication, &object, err);
@@ -167,6 +177,7 @@ static int copy_segments(struct replication *replication, const struct retention
 			continue;
 		snprintf(object.key, sizeof(object.key), "%.*s%06" PRIu32, STORE_KEY_MAX - 8,
 			 prefix, s);
+		strcpy(object.from, object.key);
 		ret = copy_object(replication, &object, err);
 	}
 	return ret;

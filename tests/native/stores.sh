@@ -200,4 +200,22 @@ write_some
 clawback protect --once --json >"$work/once"
 jq -en '[inputs | select(.message_type == "replicated")] | length == 2' "$work/once" >/dev/null ||
 	fail "$(cat "$work/once")"
+
+echo "== pruned although they were not there yet"
+before=$(store_points near)
+for _ in 1 2 3 4; do
+	fill "$disk" 1 2
+	backup v
+done
+newest=$(summary point.number)
+clawback forget v --keep-last 2
+clawback prune --grace 0s --ignore-stores
+clawback replicate
+assert_equal "$before$((newest - 1)) $newest " "$(store_points near)" "points in near"
+for store in repository near far; do
+	clawback verify --data --store $store "${clawback_key[@]}"
+	clawback restore v --store $store --to "$work/back" --force "${clawback_key[@]}"
+	blockdev --flushbufs "$disk"
+	cmp -n "$(blockdev --getsize64 "$disk")" "$work/back" "$disk" || fail "not the volume"
+done
 clawback_end
