@@ -9,6 +9,8 @@
 #                   SYSTEMDUNITDIR=PREFIX/lib/systemd/system
 #                   SYSTEMDSHUTDOWNDIR=/usr/lib/systemd/system-shutdown
 #                   INITRAMFSDIR=/usr/share/initramfs-tools
+#   make deb        a Debian package, build/deb/clawback_VERSION_ARCH.deb; compiles anew, but for
+#                   DEB_OBJECTS=DIR, a build folder whose objects may be used
 #   make clean
 #
 #   V=1             show commands
@@ -91,7 +93,7 @@ all: $(BUILD)/clawback
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all check tests fuzz fuzzers coverage install clean headers layers
+.PHONY: all check tests fuzz fuzzers coverage install deb clean headers layers
 
 # ---- the eBPF program and its skeleton ------------------------------------
 ARCH := $(shell uname -m | sed 's/x86_64/x86/;s/aarch64/arm64/')
@@ -192,11 +194,14 @@ coverage:
 install: $(BUILD)/clawback
 	install -D -m 755 $(BUILD)/clawback $(DESTDIR)$(PREFIX)/sbin/clawback
 	install -D -m 644 docs/clawback.8 $(DESTDIR)$(PREFIX)/share/man/man8/clawback.8
-	install -D -m 644 docs/clawback.conf.5 $(DESTDIR)$(PREFIX)/share/man/man5/clawback.conf.5
+	install -d -m 755 $(DESTDIR)$(PREFIX)/share/man/man5
+	sed 's|/usr/local/lib/clawback|$(PREFIX)/lib/clawback|' docs/clawback.conf.5 \
+		>$(DESTDIR)$(PREFIX)/share/man/man5/clawback.conf.5
 	install -d -m 755 $(DESTDIR)$(SYSTEMDUNITDIR)
-	for unit in clawback-handover clawback-handover-root clawback-protect; do \
-		sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/$$unit.service \
-			>$(DESTDIR)$(SYSTEMDUNITDIR)/$$unit.service || exit; done
+	for unit in clawback-handover.service clawback-handover-root.service \
+		    clawback-protect.service clawback-backup@.service clawback-backup@.timer; do \
+		sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/$$unit \
+			>$(DESTDIR)$(SYSTEMDUNITDIR)/$$unit || exit; done
 	install -d -m 755 $(DESTDIR)$(SYSTEMDSHUTDOWNDIR)
 	sed 's|@SBINDIR@|$(PREFIX)/sbin|' scripts/packaging/system-shutdown \
 		>$(DESTDIR)$(SYSTEMDSHUTDOWNDIR)/clawback
@@ -205,11 +210,14 @@ install: $(BUILD)/clawback
 	install -D -m 755 scripts/packaging/initramfs-hook $(DESTDIR)$(INITRAMFSDIR)/hooks/clawback
 	install -D -m 755 scripts/packaging/initramfs-premount \
 		$(DESTDIR)$(INITRAMFSDIR)/scripts/local-premount/clawback
-	for hook in postgresql-checkpoint mariadb-lock; do \
+	for hook in postgresql-checkpoint mariadb-lock mongodb-lock; do \
 		install -D -m 755 scripts/hooks/$$hook \
 			$(DESTDIR)$(PREFIX)/lib/clawback/hooks/$$hook || exit; done
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
 	install -d -m 700 $(DESTDIR)/var/lib/clawback
+
+deb:
+	$(Q)scripts/packaging/deb $(VERSION) $(BUILD)/deb $(DEB_OBJECTS)
 
 clean:
 	rm -rf $(BUILD)

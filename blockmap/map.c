@@ -177,6 +177,25 @@ bool map_find(const struct map *map, uint64_t block, struct map_entry *found)
 	return map->kind == MAP_FULL;
 }
 
+int map_stored_since(const struct map *map, uint64_t point, struct extent_list *list)
+{
+	if (list->count)
+		return -EINVAL;
+	for (size_t i = 0; i < map->entry_count; i++) {
+		const struct map_entry *entry = &map->entries[i];
+		int ret;
+
+		if (entry->frame == MAP_FRAME_HOLE || map->frames[entry->frame].point <= point)
+			continue;
+		ret = extent_list_append(list, entry->block, entry->count);
+		if (ret) {
+			extent_list_fini(list);
+			return ret;
+		}
+	}
+	return 0;
+}
+
 uint64_t map_data_blocks(const struct map *map)
 {
 	uint64_t blocks = 0;

@@ -14,6 +14,8 @@
 #ifndef CLAWBACK_BLOCKMAP_MAP_H
 #define CLAWBACK_BLOCKMAP_MAP_H
 
+#include "blockmap/extent.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -93,6 +95,12 @@ int map_overlay(const struct map *older, const struct map *newer,
  * false, count 0.
  */
 bool map_find(const struct map *map, uint64_t block, struct map_entry *found);
+
+/*
+ * The blocks that lie in frames of points behind `point`: what was stored since, and is
+ * no hole now. `list` empty on entry (-EINVAL else) and after a failure.
+ */
+int map_stored_since(const struct map *map, uint64_t point, struct extent_list *list);
 
 /* Blocks that lie in frames (not holes). */
 uint64_t map_data_blocks(const struct map *map);

@@ -149,6 +149,8 @@ json_t *cli_point_json(const struct point *point)
 		return NULL;
 	json_object_set_new(object, "time", cli_time_json(point->time_ns));
 	json_object_set_new(object, "committed", cli_time_json(point->committed_ns));
+	if (point->full)
+		json_object_set_new(object, "full", json_integer((json_int_t)point->full));
 	if (point->has_image_sha256)
 		json_object_set_new(object, "image_sha256",
 				    cli_hex_json(point->image_sha256, CRYPTO_DIGEST_SIZE));

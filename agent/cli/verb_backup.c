@@ -17,16 +17,15 @@ struct backup {
 
 static int take_type(struct cli *cli, const char *value, struct error *err)
 {
-	static const char *const names[] = { "auto", "full", "incremental" };
 	struct backup *backup = cli->settings;
 
-	for (int i = 0; i < 3; i++)
-		if (!strcmp(value, names[i])) {
+	for (int i = 0; i < BACKUP_TYPES; i++)
+		if (!strcmp(value, backup_type_name((enum backup_type)i))) {
 			backup->type = (enum backup_type)i;
 			return 0;
 		}
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%s\" is none of auto, full, "
-			      "incremental", value);
+			      "incremental, synthetic, differential", value);
 }
 
 /* ---- what is run together ---------------------------------------------- */
@@ -150,20 +149,27 @@ static int dry_volume(struct cli *cli, struct tracker *tracker,
 {
 	struct backup *backup = cli->settings;
 	struct volume_status status;
-	const char *kind, *why;
+	const char *kind, *why, *also = "";
 	uint64_t bytes;
-	bool rescan;
+	bool rescan, trusted;
 	int ret = protect_status(&cli->config, volume, tracker, &status, err);
 
 	if (ret)
 		return ret;
 	if (!status.device_found)
 		return error_set(err, -ENODEV, "%s", status.problem);
-	rescan = backup->type != BACKUP_FULL && status.trust != TRUST_TRACKED &&
+	trusted = status.trust == TRUST_TRACKED;
+	rescan = backup->type != BACKUP_FULL && !trusted &&
 		 volume->fingerprints && status.fingerprints.current;
 	why = backup->type == BACKUP_FULL ? "a full was asked for" :
-	      status.trust != TRUST_TRACKED ? status.reason : "";
-	kind = *why && !rescan ? "full" : "incremental";
+	      !trusted ? status.reason :
+	      backup->type == BACKUP_DIFFERENTIAL && !status.state.full_point ?
+	      "no full is known that a differential could go back to" : "";
+	kind = *why && !rescan ? "full" :
+	       backup->type == BACKUP_SYNTHETIC ? "synthetic" :
+	       backup->type == BACKUP_DIFFERENTIAL && !rescan ? "differential" : "incremental";
+	if (*kind == 'd')
+		also = ", and what was stored since the last full";
 	if (*why && !rescan && backup->type == BACKUP_INCREMENTAL)
 		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s",
 				 volume->name, why);
@@ -173,9 +179,9 @@ static int dry_volume(struct cli *cli, struct tracker *tracker,
 			"dry_run", "volume", volume->name, "kind", kind,
 			"rescan", (int)rescan, "reason", why,
 			"will_read_bytes", (json_int_t)bytes), true, err);
-	printf("%s: would make a%s %s point%s, reading %s%s%s\n", volume->name,
+	printf("%s: would make a%s %s point%s, reading %s%s%s%s\n", volume->name,
 	       *kind == 'i' ? "n" : "", kind, rescan ? " by comparing" : "",
-	       text_bytes(bytes), *why ? ": " : "", why);
+	       text_bytes(bytes), also, *why ? ": " : "", why);
 	return 0;
 }
 
@@ -263,7 +269,7 @@ static int backup_run(struct cli *cli, struct error *err)
 }
 
 static const struct cli_option backup_options[] = {
-	CLI_TAKE("type", 't', "TYPE", "auto (default), full or incremental", take_type),
+	CLI_TAKE("type", 't', "TYPE", "auto (default), full, incremental, synthetic or differential", take_type),
 	CLI_FLAG("all", 0, "every configured volume and group",
 		 struct backup, all),
 	CLI_FLAG("image-digest", 0, "also hash the whole snapshot (reads all of it)",

@@ -116,8 +116,10 @@ static void show_print(const struct point *point)
 	printf("point %" PRIu64 " of %s (%s)\n", point->number, point->volume_name, id);
 	printf("  time         %s, committed %s\n", text_time(point->time_ns),
 	       text_time(point->committed_ns));
-	printf("  kind         %s%s%s\n", point_kind_name(point->kind),
-	       *point->reason ? ": " : "", point->reason);
+	printf("  kind         %s", point_kind_name(point->kind));
+	if (point->full)
+		printf(" since point %" PRIu64, point->full);
+	printf("%s%s\n", *point->reason ? ": " : "", point->reason);
 	printf("  consistency  %s\n", point_consistency_name(point->consistency));
 	printf("  parent       %" PRIu64 ", base %" PRIu64 ", %u maps away\n", point->parent,
 	       point->base, point->depth);

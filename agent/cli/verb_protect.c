@@ -85,7 +85,7 @@ static json_t *event_json(const struct protect_event *event)
 	if (event->type == PROTECT_RPO_MISSED || event->type == PROTECT_RPO_RECOVERED)
 		json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
 	if (event->type == PROTECT_CYCLE_STARTED || event->type == PROTECT_PLANNED)
-		json_object_set_new(object, "type", json_string(event->full ? "full" : "auto"));
+		json_object_set_new(object, "type", json_string(backup_type_name(event->asked)));
 	if (event->due_ns)
 		json_object_set_new(object, "due", cli_time_json(event->due_ns));
 	if (*event->why)
@@ -179,7 +179,7 @@ static void say(const struct protect_event *event)
 		log_note("stopping%s%s", *why ? " " : "", why);
 		break;
 	case PROTECT_PLANNED:
-		printf("%s: %s at %s, objective %s%s%s\n", unit, event->full ? "full" : "auto",
+		printf("%s: %s at %s, objective %s%s%s\n", unit, backup_type_name(event->asked),
 		       text_time(event->due_ns), text_duration(event->rpo_ns),
 		       *why ? ": " : "", why);
 		break;

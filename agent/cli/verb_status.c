@@ -146,6 +146,12 @@ static bool since_known(const struct volume_status *status)
 	return status->known && status->state.trust == status->trust;
 }
 
+static void kind_time_json(json_t *object, const char *key, uint64_t time_ns)
+{
+	if (time_ns)
+		json_object_set_new(object, key, cli_time_json(time_ns));
+}
+
 static json_t *volume_json(const struct config_volume *volume,
 			   const struct volume_status *status)
 {
@@ -173,6 +179,12 @@ static json_t *volume_json(const struct config_volume *volume,
 		json_object_set_new(object, "since_after", cli_time_json(state->head_time_ns));
 	json_object_set_new(object, "fingerprints", fingerprints_json(&status->fingerprints));
 	json_object_set_new(object, "point_time", cli_time_json(state->head_time_ns));
+	if (state->full_point)
+		json_object_set_new(object, "full_point",
+				    json_integer((json_int_t)state->full_point));
+	kind_time_json(object, "full_time", state->full_time_ns);
+	kind_time_json(object, "synthetic_time", state->synthetic_time_ns);
+	kind_time_json(object, "differential_time", state->differential_time_ns);
 	json_object_set_new(object, "rpo_seconds", state->head_point
 		? json_integer((json_int_t)age_seconds(state->head_time_ns)) : json_null());
 	if (!status->attached)
@@ -238,6 +250,17 @@ static void ledger_print(const struct volume_status *status)
 		       ledger.traced_discard_sectors, ledger.kernel_discard_sectors);
 }
 
+/* Of the last of each kind but the incrementals. */
+static void kinds_print(const struct volume_state *state)
+{
+	if (state->full_time_ns)
+		printf("  last full at %s\n", text_time(state->full_time_ns));
+	if (state->synthetic_time_ns)
+		printf("  last synthetic full at %s\n", text_time(state->synthetic_time_ns));
+	if (state->differential_time_ns)
+		printf("  last differential at %s\n", text_time(state->differential_time_ns));
+}
+
 static void volume_print(const struct config_volume *volume,
 			 const struct volume_status *status)
 {
@@ -268,6 +291,7 @@ static void volume_print(const struct config_volume *volume,
 		       text_duration(age_seconds(state->head_time_ns) * 1000000000u));
 	else
 		printf("  no recovery point yet\n");
+	kinds_print(state);
 }
 
 static int status_volume(struct status *status, const struct config_volume *volume,

@@ -165,6 +165,7 @@ static void config_defaults(struct config *config)
 	strcpy(config->agent.state, CONFIG_STATE);
 	config->agent.compression = 1;
 	config->agent.stop_timeout_ns = 60 * 1000000000ull;
+	config->agent.runs = 2;
 	schedule_unset(&config->agent.schedule);
 	notify_unset(&config->notify);
 }

@@ -22,6 +22,13 @@
 #define CONFIG_RECIPIENTS_MAX 16
 
 #define CONFIG_CALENDAR_MAX 127		/* bytes of a calendar expression */
+#define CONFIG_BLACKOUTS_MAX 8
+
+/* From one minute of the local day to another, which may be the lesser: the next day's. */
+struct config_times {
+	int from, to;
+	unsigned days;				/* on which it begins: bit 0 is Sunday */
+};
 
 /*
  * What the daemon keeps to, for one unit: a volume by itself, or a group. What a
@@ -30,8 +37,14 @@
 struct config_schedule {
 	uint64_t rpo_ns;			/* 0: the daemon leaves it alone; the default */
 	uint64_t idle_point_ns;			/* 0: none while nothing is written; default 1 day */
-	char full[CONFIG_CALENDAR_MAX + 1];	/* as systemd.time(7); "" never, the default.
-						 * Not checked here but for its characters */
+	/* As systemd.time(7); "" never, the default. Not checked here but for their characters. */
+	char full[CONFIG_CALENDAR_MAX + 1];
+	char synthetic[CONFIG_CALENDAR_MAX + 1];
+	char differential[CONFIG_CALENDAR_MAX + 1];
+	uint64_t jitter_ns;			/* these, and first runs, up to so much later; default 0 */
+	uint64_t run_timeout_ns;		/* 0: a run may take as long as it likes; the default */
+	struct config_times blackouts[CONFIG_BLACKOUTS_MAX]; /* in which no run begins */
+	unsigned blackout_count;
 	int window_from, window_to;		/* minutes of the local day, to may be the
 						 * lesser; equal: always, the default */
 };
@@ -120,6 +133,7 @@ struct config {
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
 		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
+		uint32_t runs;			/* of the daemon, beside one another; default 2 */
 		struct config_schedule schedule; /* of units that say nothing else */
 	} agent;
 	struct config_notify notify;

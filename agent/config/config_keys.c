@@ -53,6 +53,7 @@ static const struct key agent_keys[] = {
 	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
 	{ "metrics", KEY_PATH, FIELD(struct config, agent.metrics), 0, 0 },
+	{ "runs", KEY_U32, FIELD(struct config, agent.runs), 1, 16 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };

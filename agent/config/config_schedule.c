@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #define DURATION_MAX_NS (366 * DAY_NS)
 #define UNSET_NS UINT64_MAX
 #define UNSET_MINUTE (-1)
+#define UNSET_COUNT UINT_MAX
 #define NEVER "never"
 
 /* ---- durations ------------------------------------------------------------ */
@@ -132,6 +134,77 @@ static int assign_window(const char *key, const char *value,
 	return 0;
 }
 
+/* ---- blackouts ------------------------------------------------------------ */
+
+static int day_of(const char *text, size_t length)
+{
+	static const char names[] = "SunMonTueWedThuFriSat";
+
+	for (int day = 0; length == 3 && day < 7; day++)
+		if (!memcmp(names + 3 * day, text, 3))
+			return day;
+	return -1;
+}
+
+/* "Sat" or "Mon-Fri", and in front of what follows a blank; nothing: every day. */
+static int take_days(const char **text, unsigned *days)
+{
+	size_t length = strcspn(*text, " ");
+	int first = day_of(*text, strcspn(*text, " -")), last = first;
+
+	*days = 0x7f;
+	if (first < 0)
+		return 0;
+	if (length == 7 && (*text)[3] == '-')
+		last = day_of(*text + 4, 3);
+	else if (length != 3)
+		return -EINVAL;
+	if (last < 0 || !(*text)[length])
+		return -EINVAL;
+	*days = 1u << first;
+	for (int day = first; day != last; *days |= 1u << day)
+		day = (day + 1) % 7;
+	*text += length + strspn(*text + length, " ");
+	return 0;
+}
+
+static int take_blackout(const char *text, struct config_times *times)
+{
+	if (take_days(&text, &times->days) || clock_minute(text, '-', &times->from) ||
+	    clock_minute(text + 6, '\0', &times->to) || times->from == times->to ||
+	    times->from == 24 * 60)
+		return -EINVAL;
+	return 0;
+}
+
+static int assign_blackout(const char *key, const char *value,
+			   struct config_schedule *schedule, struct error *err)
+{
+	char text[32];
+	size_t length;
+
+	schedule->blackout_count = 0;
+	for (const char *at = value; strcmp(value, NEVER); at += length + 1) {
+		at += strspn(at, " ");
+		length = strcspn(at, ",");
+		if (schedule->blackout_count == CONFIG_BLACKOUTS_MAX)
+			return config_bad_value(err, key, value, "there are too many");
+		snprintf(text, sizeof(text), "%.*s", (int)(length < 31 ? length : 31), at);
+		for (size_t end = strlen(text); end && text[end - 1] == ' '; end--)
+			text[end - 1] = '\0';
+		if (length > 31 ||
+		    take_blackout(text, &schedule->blackouts[schedule->blackout_count++]))
+			return config_bad_value(err, key, value, "give never, or times of the day "
+						"like 12:00-13:00 or Mon-Fri 08:00-18:00, with "
+						"commas between several");
+		if (!at[length])
+			break;
+	}
+	return 0;
+}
+
+/* ---- all of them ---------------------------------------------------------- */
+
 int schedule_assign(struct config_schedule *schedule, const char *key, const char *value,
 		    struct error *err)
 {
@@ -141,6 +214,16 @@ int schedule_assign(struct config_schedule *schedule, const char *key, const cha
 		return assign_length(key, value, SECOND_NS, &schedule->idle_point_ns, err);
 	if (!strcmp(key, "full"))
 		return assign_calendar(key, value, schedule->full, err);
+	if (!strcmp(key, "synthetic"))
+		return assign_calendar(key, value, schedule->synthetic, err);
+	if (!strcmp(key, "differential"))
+		return assign_calendar(key, value, schedule->differential, err);
+	if (!strcmp(key, "jitter"))
+		return assign_length(key, value, SECOND_NS, &schedule->jitter_ns, err);
+	if (!strcmp(key, "run_timeout"))
+		return assign_length(key, value, SECOND_NS, &schedule->run_timeout_ns, err);
+	if (!strcmp(key, "blackout"))
+		return assign_blackout(key, value, schedule, err);
 	if (!strcmp(key, "window"))
 		return assign_window(key, value, schedule, err);
 	return 1;
@@ -150,13 +233,26 @@ void schedule_unset(struct config_schedule *schedule)
 {
 	memset(schedule, 0, sizeof(*schedule));
 	schedule->rpo_ns = schedule->idle_point_ns = UNSET_NS;
+	schedule->jitter_ns = schedule->run_timeout_ns = UNSET_NS;
+	schedule->blackout_count = UNSET_COUNT;
 	schedule->window_from = schedule->window_to = UNSET_MINUTE;
 }
 
 bool schedule_is_unset(const struct config_schedule *schedule)
 {
 	return schedule->rpo_ns == UNSET_NS && schedule->idle_point_ns == UNSET_NS &&
-	       !*schedule->full && schedule->window_from == UNSET_MINUTE;
+	       schedule->jitter_ns == UNSET_NS && schedule->run_timeout_ns == UNSET_NS &&
+	       schedule->blackout_count == UNSET_COUNT && !*schedule->full &&
+	       !*schedule->synthetic && !*schedule->differential &&
+	       schedule->window_from == UNSET_MINUTE;
+}
+
+static void settle_calendar(char *calendar, const char *from)
+{
+	if (!*calendar)
+		strcpy(calendar, from);
+	if (!strcmp(calendar, NEVER))
+		memset(calendar, 0, CONFIG_CALENDAR_MAX + 1);
 }
 
 void schedule_settle(struct config_schedule *schedule, const struct config_schedule *defaults)
@@ -168,10 +264,17 @@ void schedule_settle(struct config_schedule *schedule, const struct config_sched
 		schedule->rpo_ns = from->rpo_ns;
 	if (schedule->idle_point_ns == UNSET_NS)
 		schedule->idle_point_ns = from->idle_point_ns;
-	if (!*schedule->full)
-		strcpy(schedule->full, from->full);
-	if (!strcmp(schedule->full, NEVER))
-		memset(schedule->full, 0, sizeof(schedule->full));
+	if (schedule->jitter_ns == UNSET_NS)
+		schedule->jitter_ns = from->jitter_ns;
+	if (schedule->run_timeout_ns == UNSET_NS)
+		schedule->run_timeout_ns = from->run_timeout_ns;
+	if (schedule->blackout_count == UNSET_COUNT) {
+		memcpy(schedule->blackouts, from->blackouts, sizeof(from->blackouts));
+		schedule->blackout_count = from->blackout_count;
+	}
+	settle_calendar(schedule->full, from->full);
+	settle_calendar(schedule->synthetic, from->synthetic);
+	settle_calendar(schedule->differential, from->differential);
 	if (schedule->window_from == UNSET_MINUTE) {
 		schedule->window_from = from->window_from;
 		schedule->window_to = from->window_to;

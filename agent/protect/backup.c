@@ -258,7 +258,8 @@ static int run_read(struct run *run, size_t i, struct error *err)
 		.store = run->host->store,
 		.segment_prefix = prefix,
 		.fingerprints = volume->fingerprints,
-		.compare = volume->compare &&
+		/* A differential has what is unlike the full, not unlike the last point. */
+		.compare = volume->compare && volume->kind != POINT_DIFFERENTIAL &&
 			   (volume->rescan || volume->config->skip_unchanged),
 		.options = {
 			.workers = config->agent.workers,
@@ -305,7 +306,7 @@ static void run_result(const struct run *run, size_t i, struct backup_result *re
 {
 	const struct run_volume *volume = &run->volumes[i];
 
-	result->kind = volume->full ? POINT_FULL : POINT_INCREMENTAL;
+	result->kind = volume->kind;
 	result->will_read_bytes = volume->point.marked_bytes;
 	result->rescan = volume->rescan;
 	result->unchanged_bytes = volume->output.unchanged_bytes;
@@ -342,6 +343,7 @@ static void run_fini(struct run *run)
 		point_fini(&volume->point);
 		bitmap_fini(&volume->pending);
 		extent_list_fini(&volume->extents);
+		extent_list_fini(&volume->since);
 		volume_fingerprints_close(volume);
 		crypto_wipe(&volume->keys, sizeof(volume->keys));
 		cleanup_close(&volume->lock_fd);

@@ -176,12 +176,11 @@ int calendar_next(const char *expression, uint64_t after_ns, uint64_t *next_ns,
 	int ret = analyze(expression, after_ns, text, &status);
 
 	if (ret == -ENOENT)
-		return error_set_exit(err, EXIT_USAGE, ret, "full = %s: what that means is asked "
-				      "of " ANALYZE ", which is not installed; install systemd, "
-				      "or take it out and run clawback backup --type full by a "
-				      "timer", expression);
+		return error_set_exit(err, EXIT_USAGE, ret, "what %s means is asked of " ANALYZE
+				      ", which is not installed; install systemd, or take it out "
+				      "and run clawback backup --type by a timer", expression);
 	if (!ret && (!WIFEXITED(status) || WEXITSTATUS(status)))
-		return error_set_exit(err, EXIT_USAGE, -EINVAL, "full = %s: is no calendar "
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: is no calendar "
 				      "expression; see systemd.time(7), or ask " ANALYZE
 				      " calendar", expression);
 	if (!ret)
@@ -192,23 +191,72 @@ int calendar_next(const char *expression, uint64_t after_ns, uint64_t *next_ns,
 
 /* ---- windows ------------------------------------------------------------------ */
 
-bool calendar_open(int from_minute, int to_minute, uint64_t now_ns, uint64_t *until_ns)
+#define DAY_MINUTES 1440
+#define WEEK_MINUTES (7 * DAY_MINUTES)
+
+/* How long the window stays closed, from this minute of a day; 0: it is open. */
+static int window_closed(const struct config_schedule *schedule, int minute)
+{
+	int from = schedule->window_from, to = schedule->window_to;
+	bool open = from < to ? minute >= from && minute < to : minute >= from || minute < to;
+
+	return from == to || open ? 0 : (from - minute + DAY_MINUTES) % DAY_MINUTES;
+}
+
+/* How long a blackout lasts from then on; 0: it is none of its times. */
+static int blackout_left(const struct config_times *times, int day, int minute)
+{
+	bool today = times->days >> day & 1, yesterday = times->days >> (day + 6) % 7 & 1;
+
+	if (times->from < times->to)
+		return today && minute >= times->from && minute < times->to ? times->to - minute
+									    : 0;
+	if (today && minute >= times->from)
+		return DAY_MINUTES - minute + times->to;
+	return yesterday && minute < times->to ? times->to - minute : 0;
+}
+
+static int closed_for(const struct config_schedule *schedule, int week_minute)
+{
+	int day = week_minute / DAY_MINUTES, minute = week_minute % DAY_MINUTES;
+	int longest = window_closed(schedule, minute);
+
+	for (unsigned i = 0; i < schedule->blackout_count; i++) {
+		int left = blackout_left(&schedule->blackouts[i], day, minute);
+
+		longest = left > longest ? left : longest;
+	}
+	return longest;
+}
+
+static int week_minute(uint64_t now_ns)
 {
 	time_t seconds = (time_t)(now_ns / SECOND_NS);
-	int minute, until;
-	bool open;
 	struct tm tm;
 
-	*until_ns = 0;
-	if (from_minute == to_minute)
-		return true;
 	localtime_r(&seconds, &tm);
-	minute = tm.tm_hour * 60 + tm.tm_min;
-	open = from_minute < to_minute ? minute >= from_minute && minute < to_minute
-				       : minute >= from_minute || minute < to_minute;
-	if (open)
+	return tm.tm_wday * DAY_MINUTES + tm.tm_hour * 60 + tm.tm_min;
+}
+
+bool calendar_in_window(const struct config_schedule *schedule, uint64_t now_ns)
+{
+	return !window_closed(schedule, week_minute(now_ns) % DAY_MINUTES);
+}
+
+bool calendar_open(const struct config_schedule *schedule, uint64_t now_ns, uint64_t *until_ns)
+{
+	int first, wait = 0, more;
+
+	*until_ns = 0;
+	if (schedule->window_from == schedule->window_to && !schedule->blackout_count)
 		return true;
-	until = (from_minute - minute + 1440) % 1440;
-	*until_ns = (uint64_t)until * MINUTE_NS - now_ns % MINUTE_NS;
+	first = week_minute(now_ns);
+	/* What never opens is asked again in a week. */
+	while (wait < WEEK_MINUTES &&
+	       (more = closed_for(schedule, (first + wait) % WEEK_MINUTES)) > 0)
+		wait += more;
+	if (!wait)
+		return true;
+	*until_ns = (uint64_t)wait * MINUTE_NS - now_ns % MINUTE_NS;
 	return false;
 }

@@ -7,6 +7,7 @@
 #define CLAWBACK_PROTECT_CALENDAR_H
 
 #include "agent/base/error.h"
+#include "agent/config/config.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,9 +26,11 @@ int calendar_next(const char *expression, uint64_t after_ns, uint64_t *next_ns,
 int calendar_read(const char *text, uint64_t *next_ns);
 
 /*
- * Whether `now_ns` is in the window between two minutes of the local day; if not,
- * `until_ns` is how long it takes until it is, by the clock on the wall.
+ * Whether runs may begin at `now_ns`: in the window, and in no blackout. If not,
+ * `until_ns` is how long it takes until they may, by the clock on the wall.
  */
-bool calendar_open(int from_minute, int to_minute, uint64_t now_ns, uint64_t *until_ns);
+bool calendar_open(const struct config_schedule *schedule, uint64_t now_ns, uint64_t *until_ns);
+/* The window alone. */
+bool calendar_in_window(const struct config_schedule *schedule, uint64_t now_ns);
 
 #endif

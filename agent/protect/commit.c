@@ -9,9 +9,16 @@
 #include <string.h>
 
 /*
- * A map that would be too many deltas away from its base becomes a checkpoint:
- * the whole volume's map, pointers only, made from the maps before it.
+ * Synthetic fulls and differentials have the whole volume's map, pointers only, made
+ * from the maps before it; and so has, as a checkpoint, a point whose map would be too
+ * many deltas away from its base.
  */
+static bool wants_whole_map(const struct point *point)
+{
+	return point->kind == POINT_SYNTHETIC || point->kind == POINT_DIFFERENTIAL ||
+	       point->depth > POINT_DEPTH_MAX;
+}
+
 static int map_checkpoint(struct host *host, struct run_volume *volume,
 			  struct error *err)
 {
@@ -52,6 +59,18 @@ static void point_take_output(struct run_volume *volume)
 	output->segment_count = 0;
 }
 
+static void state_take_kind(struct volume_state *state, const struct point *point)
+{
+	if (point->kind == POINT_FULL)
+		state->full_time_ns = point->time_ns;
+	if (point->kind == POINT_SYNTHETIC)
+		state->synthetic_time_ns = point->time_ns;
+	if (point->kind == POINT_DIFFERENTIAL)
+		state->differential_time_ns = point->time_ns;
+	if (point->kind == POINT_FULL || point->kind == POINT_SYNTHETIC)
+		state->full_point = point->number;
+}
+
 static void state_take_point(const struct boundary_volume *frozen,
 			     struct run_volume *volume)
 {
@@ -61,8 +80,7 @@ static void state_take_point(const struct boundary_volume *frozen,
 	state->head_point = volume->point.number;
 	memcpy(state->head_hash, volume->point.hash, sizeof(state->head_hash));
 	state->head_time_ns = volume->point.time_ns;
-	if (volume->full)
-		state->full_time_ns = volume->point.time_ns;
+	state_take_kind(state, &volume->point);
 	if (state->trust != TRUST_TRACKED || volume->full || volume->rescan) {
 		state->trust = TRUST_TRACKED;
 		state->since_ns = volume->point.time_ns;
@@ -91,8 +109,8 @@ int volume_commit(struct host *host, const struct boundary_volume *frozen,
 
 	point_take_output(volume);
 	volume_fingerprints_seal(volume);
-	if (volume->point.depth > POINT_DEPTH_MAX)
-		ret = map_checkpoint(host, volume, err);
+	if (wants_whole_map(&volume->point))
+		ret = FAULT_ERR("commit.checkpoint", err) ?: map_checkpoint(host, volume, err);
 	if (!ret && volume->point.number == 1) {
 		strcpy(registered.name, volume->config->name);
 		ret = repo_volume_add(host->repo, &registered, err);
@@ -133,8 +151,7 @@ static void adopt_one(struct run_volume *volume, const struct point *next)
 	state->head_point = next->number;
 	memcpy(state->head_hash, next->hash, sizeof(state->head_hash));
 	state->head_time_ns = next->time_ns;
-	if (next->kind == POINT_FULL)
-		state->full_time_ns = next->time_ns;
+	state_take_kind(state, next);
 }
 
 /*

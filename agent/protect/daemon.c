@@ -1,4 +1,4 @@
-/* The daemon: looks at what is due, runs one after another, tells, waits. */
+/* The daemon: looks at what is due, runs a few at once, tells, waits. */
 #include "agent/protect/calendar.h"
 #include "agent/protect/daemon.h"
 
@@ -25,16 +25,20 @@
 #define METRICS_NS (15 * SECOND_NS)
 /* What a killed daemon left beside them; younger, it may be another daemon's. */
 #define METRICS_SWEEP_SECONDS 60
-/* How long an interrupted run has to clean up before it is ended. */
-#define UNWIND_NS (30 * SECOND_NS)
+/* What interrupted runs have to clean up in before they are ended. */
+#define UNWIND_NS (60 * SECOND_NS)
 
 /* ---- telling ----------------------------------------------------------------- */
 
 static void tell_manager(const struct daemon *daemon)
 {
-	if (daemon->child.pid)
-		sd_notifyf(0, "STATUS=%sRunning %s", daemon->stopping ? "Stopping. " : "",
-			   daemon->running);
+	char names[RUNNING_MAX * (VOLUME_NAME_MAX + 2) + 1] = "";
+
+	for (size_t r = 0; r < daemon->running_count; r++)
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+			 r ? ", " : "", daemon->running[r].name);
+	if (*names)
+		sd_notifyf(0, "STATUS=%sRunning %s", daemon->stopping ? "Stopping. " : "", names);
 	else
 		sd_notifyf(0, "STATUS=Protecting %zu volumes and groups", daemon->list.count);
 }
@@ -62,27 +66,14 @@ static void stop(struct daemon *daemon)
 	uint64_t wait_ns = daemon->config->agent.stop_timeout_ns;
 
 	/* Asked again: now. */
-	daemon->interrupt_ns = daemon->now.boot_ns + (daemon->stopping ? 0 : (int64_t)wait_ns);
+	running_stop(daemon, daemon->now.boot_ns + (daemon->stopping ? 0 : (int64_t)wait_ns));
 	if (daemon->stopping)
 		return;
 	daemon->stopping = true;
 	sd_notifyf(0, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%llu",
-		   (unsigned long long)(wait_ns + 2 * UNWIND_NS) / 1000);
+		   (unsigned long long)(wait_ns + UNWIND_NS) / 1000);
 	daemon_tell(daemon, (struct protect_event){ .type = PROTECT_STOPPING,
-		.why = daemon->child.pid ? "when the run has ended" : "" });
-}
-
-/* Once as Ctrl-C; who hangs in cleaning up is ended by the same again, then for good. */
-static void stop_run(struct daemon *daemon)
-{
-	static const int signals[] = { SIGTERM, SIGTERM, SIGKILL };
-
-	if (!daemon->stopping || !daemon->child.pid ||
-	    daemon->now.boot_ns < daemon->interrupt_ns)
-		return;
-	kill(daemon->child.pid, signals[daemon->interrupts < 2 ? daemon->interrupts : 2]);
-	daemon->interrupts++;
-	daemon->interrupt_ns = daemon->now.boot_ns + UNWIND_NS;
+		.why = daemon->running_count ? "when the run has ended" : "" });
 }
 
 static int reload_take(struct daemon *daemon, struct config *config, struct error *err)
@@ -93,7 +84,7 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	if (strcmp(config->agent.state, daemon->config->agent.state))
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "another state folder wants a "
 				      "restart");
-	ret = units_make(config, &daemon->list, daemon->now, &list, err);
+	ret = units_make(config, &daemon->list, daemon->now, true, &list, err);
 	if (ret)
 		return ret;
 	units_fini(&daemon->list);
@@ -173,6 +164,19 @@ static void objectives(struct daemon *daemon)
 	}
 }
 
+static void begin(struct daemon *daemon)
+{
+	const struct unit_list *list = &daemon->list;
+	ssize_t i = 0;
+
+	while (!daemon->stopping && i >= 0) {
+		running_mark(daemon);
+		i = schedule_pick(list->schedules, list->count, running_room(daemon));
+		if (i >= 0)
+			run_start(daemon, (size_t)i);
+	}
+}
+
 static void decide(struct daemon *daemon)
 {
 	const struct unit_list *list = &daemon->list;
@@ -185,14 +189,10 @@ static void decide(struct daemon *daemon)
 	while (!daemon->stopping &&
 	       (i = schedule_look(list->schedules, list->count, daemon->now.boot_ns)) >= 0)
 		unit_decide(daemon, (size_t)i);
-	if (!daemon->stopping && !daemon->child.pid) {
-		i = schedule_pick(list->schedules, list->count);
-		if (i >= 0)
-			run_start(daemon, (size_t)i);
-	}
+	begin(daemon);
 	if (!daemon->stopping)
 		objectives(daemon);
-	stop_run(daemon);
+	running_turn(daemon);
 	daemon_stores_turn(daemon);
 	daemon_notify_turn(daemon);
 	record(daemon);
@@ -206,20 +206,22 @@ static int64_t wake_at(const struct daemon *daemon)
 		wake = daemon->metrics_ns;
 	if (daemon->watchdog_us && wake > now + (int64_t)daemon->watchdog_us * 500)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
+	next = running_wake(daemon);
+	if (next < wake)
+		wake = next;
 	next = daemon_stores_wake(daemon);
 	if (next < wake)
 		wake = next;
 	if (daemon->stopping)
-		return daemon->child.pid && daemon->interrupt_ns < wake ? daemon->interrupt_ns
-									: wake;
+		return wake;
 	if (daemon->notify.pid && daemon->notify.deadline_ns < wake)
 		wake = daemon->notify.deadline_ns;
 	for (size_t i = 0; i < daemon->list.count; i++) {
-		const struct unit *unit = &daemon->list.units[i];
+		uint64_t asks = unit_asks_at(&daemon->list.units[i], daemon->now.real_ns);
 
-		if (!*unit->schedule.full || unit->full_at_ns == CALENDAR_NEVER)
+		if (asks == CALENDAR_NEVER)
 			continue;
-		next = instant_of_real(daemon->now, unit->full_at_ns);
+		next = instant_of_real(daemon->now, asks);
 		if (next > now && next < wake)
 			wake = next;
 	}
@@ -233,30 +235,27 @@ static void wait_for_something(struct daemon *daemon)
 	struct itimerspec timer = {
 		.it_value = { wake > 0 ? wake / SECOND_NS : 0, wake > 0 ? wake % SECOND_NS : 1 },
 	};
-	struct pollfd wait[4 + DAEMON_STORES_MAX] = {
+	struct pollfd wait[3 + RUNNING_MAX + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
-		{ .fd = daemon->child.pid ? daemon->child.pidfd : -1, .events = POLLIN },
 		{ .fd = daemon->notify.pid ? daemon->notify.pidfd : -1, .events = POLLIN },
 	};
-	struct run_report report;
+	struct pollfd *stores = wait + 3 + RUNNING_MAX;
 
+	running_wait(daemon, wait + 3);
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
 	for (size_t i = 0; i < daemon->store_count; i++)
-		wait[4 + i] = (struct pollfd){ .events = POLLIN, .fd = daemon->stores[i].child.pid ?
-								     daemon->stores[i].child.pidfd : -1 };
-	poll(wait, 4 + daemon->store_count, -1);
+		stores[i] = (struct pollfd){ .events = POLLIN, .fd = daemon->stores[i].child.pid ?
+							     daemon->stores[i].child.pidfd : -1 };
+	poll(wait, 3 + RUNNING_MAX + daemon->store_count, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
-	if (wait[2].revents) {
-		child_end(&daemon->child, &report);
-		run_ended(daemon, &report);
-	}
-	if (wait[3].revents)
+	running_ended(daemon, wait + 3);
+	if (wait[2].revents)
 		daemon_notify_ended(daemon);
 	for (size_t i = 0; i < daemon->store_count; i++)
-		if (wait[4 + i].revents)
+		if (stores[i].revents)
 			daemon_store_ended(daemon, &daemon->stores[i]);
 	if (wait[0].revents)
 		take_signals(daemon);
@@ -267,12 +266,12 @@ static bool all_done(const struct daemon *daemon)
 {
 	const struct unit_list *list = &daemon->list;
 
-	if (daemon->child.pid || daemon_stores_busy(daemon))
+	if (daemon->running_count || daemon_stores_busy(daemon))
 		return false;
 	return daemon->stopping ||
 	       (daemon->options->once && daemon_notify_idle(daemon) &&
 		schedule_look(list->schedules, list->count, daemon->now.boot_ns) < 0 &&
-		schedule_pick(list->schedules, list->count) < 0);
+		schedule_pick(list->schedules, list->count, running_room(daemon)) < 0);
 }
 
 static int daemon_open(struct daemon *daemon, sigset_t *signals, struct error *err)
@@ -326,7 +325,7 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
-	ret = units_make(config, NULL, daemon.now, &daemon.list, err) ?:
+	ret = units_make(config, NULL, daemon.now, !options->once, &daemon.list, err) ?:
 	      daemon_open(&daemon, &signals, err) ?: interrupt_check(err);
 	if (!ret) {
 		units_seed(&daemon);
@@ -356,7 +355,7 @@ int protect_plan(struct config *config, const struct protect_options *options,
 {
 	struct daemon daemon = { .config = config, .options = options, .lock_fd = -1,
 				 .signal_fd = -1, .timer_fd = -1, .now = instant_now() };
-	int ret = units_make(config, NULL, daemon.now, &daemon.list, err);
+	int ret = units_make(config, NULL, daemon.now, true, &daemon.list, err);
 
 	if (ret)
 		return ret;
@@ -373,8 +372,13 @@ int protect_plan(struct config *config, const struct protect_options *options,
 		if (due < daemon.now.boot_ns)
 			due = daemon.now.boot_ns;
 		daemon_tell_of(&daemon, i, (struct protect_event){ .type = PROTECT_PLANNED,
-			.full = plan->full_ns <= due, .due_ns = instant_to_real(daemon.now, due),
-			.why = !plan->open ? "its window is closed until then" :
+			.asked = plan->calendar_ns <= due
+				 ? unit_asked(&daemon.list.units[i], daemon.now.real_ns)
+				 : BACKUP_AUTO,
+			.due_ns = instant_to_real(daemon.now, due),
+			.why = !plan->open && daemon.list.units[i].outside ?
+			       "its window is closed until then" :
+			       !plan->open ? "no run may begin until then: blackout" :
 			       !look.trusted ? look.why :
 			       look.clean ? "unless nothing is written until then" :
 			       "something was written" });

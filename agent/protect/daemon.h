@@ -7,9 +7,13 @@
 #include "agent/protect/protect.h"
 #include "agent/protect/schedule.h"
 
+#include <poll.h>
 #include <sys/types.h>
 
 /* ---- units ---------------------------------------------------------------- */
+
+/* In this order: what stands first does for those behind it, too. */
+enum { CALENDAR_FULL, CALENDAR_SYNTHETIC, CALENDAR_DIFFERENTIAL, CALENDARS };
 
 struct unit {
 	char name[VOLUME_NAME_MAX + 1];
@@ -19,8 +23,14 @@ struct unit {
 	size_t count;
 	uint64_t points;		/* sum of the head points' numbers, as last seen */
 	uint64_t seen_ns;		/* when the daemon began with it */
-	uint64_t full_after_ns;		/* the calendar was asked from then on; 0: not yet */
-	uint64_t full_at_ns;		/* … and said so; CALENDAR_NEVER */
+	struct unit_calendar {
+		uint64_t after_ns;	/* it was asked from then on; 0: not yet */
+		uint64_t at_ns;		/* … and said so; CALENDAR_NEVER */
+		uint64_t served_ns;	/* when the last run that it asked for began */
+	} calendars[CALENDARS];
+	uint64_t jitter_ns;		/* how much later that is for this unit of this host */
+	bool doubt;			/* as last seen, a run would read all of it */
+	bool outside;			/* of its window, while nothing may begin */
 	bool quiet;			/* nothing was written, and it was told */
 	bool tried;			/* it had a run */
 	uint64_t error_ns;
@@ -51,9 +61,10 @@ uint64_t unit_due_ns(const struct unit_list *list, size_t index, struct instant 
 /*
  * Units with an rpo, their calendars tried out. EXIT_USAGE: none has, or a calendar is
  * none. What `old` (may be NULL) knows of units of the same name is taken along.
+ * `delays`: first runs wait for the unit's part of the jitter.
  */
 int units_make(const struct config *config, const struct unit_list *old, struct instant now,
-	       struct unit_list *list, struct error *err);
+	       bool delays, struct unit_list *list, struct error *err);
 void units_fini(struct unit_list *list);
 ssize_t units_find(const struct unit_list *list, const char *name, bool group);
 
@@ -63,7 +74,8 @@ ssize_t units_find(const struct unit_list *list, const char *name, bool group);
 struct look {
 	bool has_point;			/* all have one */
 	uint64_t points;		/* sum of their numbers */
-	uint64_t point_ns, full_ns;	/* of the oldest; full_ns 0: not known */
+	uint64_t point_ns;		/* of the oldest, */
+	uint64_t last_ns[CALENDARS];	/* and of what does for each calendar; 0: not known */
 	bool trusted;			/* by what the tracker says, */
 	bool clean;			/* nothing was written since those points */
 	char why[256];			/* why not trusted */
@@ -80,7 +92,7 @@ struct run_report {
 	struct protect_part parts[VOLUME_GROUP_MAX];
 };
 
-/* A run in a child; one at a time. `pid` 0: none. */
+/* A run in a child. `pid` 0: none. */
 struct child {
 	pid_t pid;
 	int pidfd;			/* readable when it ended */
@@ -123,6 +135,22 @@ struct daemon_store {
 
 /* ---- the daemon ---------------------------------------------------------------- */
 
+#define RUNNING_MAX 16			/* what `runs` may be */
+
+/* A run that goes on: a reload may drop its unit. */
+struct running {
+	struct child child;
+	char name[VOLUME_NAME_MAX + 1];
+	bool group, whole;
+	enum backup_type asked;
+	char volumes[VOLUME_GROUP_MAX][VOLUME_NAME_MAX + 1];
+	size_t count;
+	int64_t started_ns;
+	int64_t interrupt_ns;		/* when it is interrupted, then ended */
+	unsigned interrupts;
+	uint64_t timeout_ns;		/* it was, for that; 0: for no such thing */
+};
+
 /* The child that hands a message over; `pid` 0: none. */
 struct daemon_notify {
 	pid_t pid;
@@ -144,10 +172,8 @@ struct daemon {
 	int64_t metrics_ns;		/* when they are written at the latest */
 	bool metrics_failed;		/* and it was said */
 
-	struct child child;
-	char running[VOLUME_NAME_MAX + 1]; /* the child's unit, which a reload may drop */
-	bool running_group, running_full;
-	int64_t started_ns;
+	struct running running[RUNNING_MAX];
+	size_t running_count;
 
 	struct daemon_store stores[DAEMON_STORES_MAX];
 	size_t store_count;
@@ -155,8 +181,6 @@ struct daemon {
 
 	struct daemon_notify notify;
 	bool stopping;
-	int64_t interrupt_ns;		/* when the run is interrupted, then ended */
-	unsigned interrupts;
 	size_t runs, failed;
 	struct error failure;		/* the last one */
 	uint64_t watchdog_us;
@@ -174,7 +198,38 @@ void unit_decide(struct daemon *daemon, size_t index);
 void units_look(struct daemon *daemon);
 void units_seed(struct daemon *daemon);
 void run_start(struct daemon *daemon, size_t index);
-void run_ended(struct daemon *daemon, struct run_report *report);
+void run_ended(struct daemon *daemon, const struct running *running,
+	       struct run_report *report);
+
+/* ---- calendars (daemon_calendar.c) ---------------------------------------------- */
+
+/* Tries out those that are given; says after which jitter they are meant. */
+int unit_calendars_make(struct unit *unit, struct instant now, struct error *err);
+/* When each is next, after what a look found. */
+void unit_calendars(struct unit *unit, const struct look *look, uint64_t now_ns);
+/* A run that was `asked` for stands, begun then. */
+void unit_calendars_serve(struct unit *unit, enum backup_type asked, uint64_t began_ns);
+/* What a run at that time would be asked to make. */
+enum backup_type unit_asked(const struct unit *unit, uint64_t now_ns);
+/* The first time behind that at which a calendar asks; CALENDAR_NEVER. */
+uint64_t unit_asks_at(const struct unit *unit, uint64_t now_ns);
+
+/* ---- the runs that go on (daemon_running.c) -------------------------------------- */
+
+struct schedule_room running_room(const struct daemon *daemon);
+/* Says of each unit whether a run that goes on is its own, or has one of its volumes. */
+void running_mark(struct daemon *daemon);
+/* Begins to be one: the last of the list, before its child is started. */
+struct running *running_add(struct daemon *daemon, const struct unit *unit,
+			    enum backup_type asked, bool whole);
+/* All are to end by then, or, if asked again, now. */
+void running_stop(struct daemon *daemon, int64_t at_ns);
+/* Interrupts and ends those whose time is over. */
+void running_turn(struct daemon *daemon);
+int64_t running_wake(const struct daemon *daemon);
+/* Fills `wait` with RUNNING_MAX descriptors to be polled; then takes those that ended. */
+void running_wait(const struct daemon *daemon, struct pollfd wait[static RUNNING_MAX]);
+void running_ended(struct daemon *daemon, const struct pollfd wait[static RUNNING_MAX]);
 
 /* Takes over what the configuration has, at the start and after a reload. */
 void daemon_stores_make(struct daemon *daemon);

@@ -31,42 +31,42 @@ void daemon_tell_of(struct daemon *daemon, size_t i, struct protect_event event)
 
 /* ---- units and the clock on the wall -------------------------------------------- */
 
-/* When the next full is due: the first elapse after the last full. */
-static void unit_calendar(struct daemon *daemon, size_t i, uint64_t last_full_ns)
+/*
+ * Before a window opens there is no objective, and it begins anew. A blackout puts off
+ * what would have been due in it, by as long as a run may take: one a day must not keep
+ * an objective of a day from ever being missed.
+ */
+static void unit_opens(struct daemon *daemon, size_t i)
 {
 	struct unit *unit = &daemon->list.units[i];
-	uint64_t after = last_full_ns ? last_full_ns : unit->seen_ns;
-	struct error err = ERROR_INIT;
+	struct schedule_unit *plan = &daemon->list.schedules[i];
 
-	if (!*unit->schedule.full || after == unit->full_after_ns)
-		return;
-	if (after > daemon->now.real_ns)
-		after = daemon->now.real_ns;
-	unit->full_after_ns = after;
-	if (calendar_next(unit->schedule.full, after, &unit->full_at_ns, &err)) {
-		log_warning("%s: %s", unit->name, err.message);
-		unit->full_at_ns = CALENDAR_NEVER;
-		unit->full_after_ns = 0;
-	}
+	plan->opened_ns = daemon->now.boot_ns;
+	if (!unit->outside)
+		plan->opened_ns += schedule_lead(daemon->list.schedules, daemon->list.count, i) -
+				   plan->rpo_ns;
+	unit->outside = false;
 }
 
 void unit_clock(struct daemon *daemon, size_t i)
 {
-	const struct unit *unit = &daemon->list.units[i];
+	struct unit *unit = &daemon->list.units[i];
 	struct schedule_unit *plan = &daemon->list.schedules[i];
+	enum backup_type asked = unit_asked(unit, daemon->now.real_ns);
 	uint64_t until;
-	bool open = calendar_open(unit->schedule.window_from, unit->schedule.window_to,
-				  daemon->now.real_ns, &until);
+	bool open = calendar_open(&unit->schedule, daemon->now.real_ns, &until);
 
 	if (open && !plan->open)
-		plan->opened_ns = daemon->now.boot_ns;
+		unit_opens(daemon, i);
+	else if (!open)
+		unit->outside |= !calendar_in_window(&unit->schedule, daemon->now.real_ns);
 	plan->open = open;
 	plan->opens_ns = daemon->now.boot_ns + (int64_t)until;
-	if (!*unit->schedule.full || !unit->full_after_ns ||
-	    unit->full_at_ns > daemon->now.real_ns)
-		plan->full_ns = SCHEDULE_NEVER;
-	else if (plan->full_ns == SCHEDULE_NEVER)
-		plan->full_ns = daemon->now.boot_ns;
+	plan->whole = unit->doubt || asked == BACKUP_FULL;
+	if (asked == BACKUP_AUTO)
+		plan->calendar_ns = SCHEDULE_NEVER;
+	else if (plan->calendar_ns == SCHEDULE_NEVER)
+		plan->calendar_ns = daemon->now.boot_ns;
 }
 
 /* What others may have done, too. The first look at a unit tells what there is. */
@@ -82,7 +82,8 @@ static void unit_take_look(struct daemon *daemon, size_t i, const struct look *l
 								   : daemon->now.boot_ns);
 		unit->points = look->points;
 	}
-	unit_calendar(daemon, i, look->full_ns == UINT64_MAX ? 0 : look->full_ns);
+	unit->doubt = !look->has_point || !look->trusted;
+	unit_calendars(unit, look, daemon->now.real_ns);
 	unit_clock(daemon, i);
 }
 
@@ -145,7 +146,7 @@ void units_seed(struct daemon *daemon)
 /* ---- runs ---------------------------------------------------------------------- */
 
 /* What a run says of its volumes, as the schedule wants it. */
-static uint64_t run_outcome(struct daemon *daemon, const struct unit *unit,
+static uint64_t run_outcome(struct daemon *daemon, const struct running *running,
 			    struct run_report *report, struct schedule_outcome *outcome)
 {
 	uint64_t points = 0;
@@ -156,7 +157,7 @@ static uint64_t run_outcome(struct daemon *daemon, const struct unit *unit,
 		struct protect_part *part = &report->parts[p];
 		int64_t instant = instant_of_real(daemon->now, part->time_ns);
 
-		part->volume = unit && p < unit->count ? unit->volumes[p]->name : "";
+		part->volume = p < running->count ? running->volumes[p] : "";
 		outcome->stored &= part->committed;
 		outcome->whole |= part->rescan || part->kind == POINT_FULL;
 		points += part->number;
@@ -164,8 +165,8 @@ static uint64_t run_outcome(struct daemon *daemon, const struct unit *unit,
 			outcome->instant_ns = instant;
 	}
 	/* The clock on the wall may have been set meanwhile. */
-	if (outcome->instant_ns < daemon->started_ns)
-		outcome->instant_ns = daemon->started_ns;
+	if (outcome->instant_ns < running->started_ns)
+		outcome->instant_ns = running->started_ns;
 	if (getrandom(&outcome->random, sizeof(outcome->random), 0) < 0)
 		outcome->random = 0;
 	return points;
@@ -191,24 +192,28 @@ static void unit_count(struct unit *unit, const struct run_report *report, bool 
 		counts->success_ns = now_ns;
 	*(report->ret ? &counts->failed : &counts->stored) += 1;
 	for (size_t p = 0; p < report->count; p++) {
+		counts->points[report->parts[p].kind] += report->parts[p].committed;
 		counts->read_bytes += report->parts[p].read_bytes;
 		counts->stored_bytes += report->parts[p].stored_bytes;
 	}
 }
 
-static void unit_ended(struct daemon *daemon, size_t i, struct run_report *report,
-		       struct protect_event *event)
+static void unit_ended(struct daemon *daemon, size_t i, const struct running *running,
+		       struct run_report *report, struct protect_event *event)
 {
 	struct unit *unit = &daemon->list.units[i];
 	struct schedule_unit *plan = &daemon->list.schedules[i];
 	struct schedule_outcome outcome = { 0 };
-	uint64_t points = run_outcome(daemon, unit, report, &outcome);
+	uint64_t points = run_outcome(daemon, running, report, &outcome);
 	struct look look;
 
 	event->age_ns = (uint64_t)schedule_end(plan, daemon->now.boot_ns, &outcome);
 	event->rpo_ns = unit->schedule.rpo_ns;
-	if (outcome.stored)
+	if (outcome.stored) {
 		unit->points = points;
+		unit_calendars_serve(unit, running->asked,
+				     instant_to_real(daemon->now, running->started_ns));
+	}
 	unit_count(unit, report, outcome.stored, daemon->now.real_ns, event->duration_ns);
 	if (report->ret) {
 		unit->error_ns = daemon->now.real_ns;
@@ -220,14 +225,13 @@ static void unit_ended(struct daemon *daemon, size_t i, struct run_report *repor
 								  daemon->list.count, i));
 }
 
-void run_ended(struct daemon *daemon, struct run_report *report)
+void run_ended(struct daemon *daemon, const struct running *running, struct run_report *report)
 {
-	ssize_t i = units_find(&daemon->list, daemon->running, daemon->running_group);
+	ssize_t i = units_find(&daemon->list, running->name, running->group);
 	struct protect_event event = {
 		.type = report->ret ? PROTECT_CYCLE_FAILED : PROTECT_CYCLE_ENDED,
-		.unit = daemon->running, .group = daemon->running_group,
-		.full = daemon->running_full,
-		.duration_ns = (uint64_t)(daemon->now.boot_ns - daemon->started_ns),
+		.unit = running->name, .group = running->group, .asked = running->asked,
+		.duration_ns = (uint64_t)(daemon->now.boot_ns - running->started_ns),
 		.parts = report->parts, .part_count = report->count,
 		.error = report->ret ? &report->err : NULL,
 	};
@@ -236,35 +240,46 @@ void run_ended(struct daemon *daemon, struct run_report *report)
 	run_counts(daemon, report);
 	daemon_metrics_forget(daemon);
 	if (i >= 0)
-		unit_ended(daemon, (size_t)i, report, &event);
+		unit_ended(daemon, (size_t)i, running, report, &event);
 	else
-		run_outcome(daemon, NULL, report, &ignored);
+		run_outcome(daemon, running, report, &ignored);
 	for (size_t p = 0; p < report->count; p++)
 		if (report->parts[p].committed)
 			daemon_stores_want(daemon);
 	daemon_tell(daemon, event);
 }
 
+static const char *run_why(const struct schedule_unit *plan, enum backup_type asked)
+{
+	static const char *const asks[BACKUP_TYPES] = {
+		[BACKUP_FULL] = "the calendar asks for a full",
+		[BACKUP_SYNTHETIC] = "the calendar asks for a synthetic full",
+		[BACKUP_DIFFERENTIAL] = "the calendar asks for a differential",
+	};
+
+	return asks[asked] ? asks[asked] :
+	       !plan->has_point ? "there is no point yet" :
+	       plan->dirty ? "" : "there was none for long";
+}
+
 void run_start(struct daemon *daemon, size_t i)
 {
 	struct unit *unit = &daemon->list.units[i];
 	struct schedule_unit *plan = &daemon->list.schedules[i];
-	bool full = plan->full_ns <= daemon->now.boot_ns;
+	enum backup_type asked = unit_asked(unit, daemon->now.real_ns);
 	struct run_report report = { .err = ERROR_INIT };
+	struct running *running = running_add(daemon, unit, asked, plan->whole), failed;
 
 	schedule_begin(plan, daemon->now.boot_ns);
 	unit->quiet = false;
 	unit->tried = true;
-	strcpy(daemon->running, unit->name);
-	daemon->running_group = unit->group;
-	daemon->running_full = full;
-	daemon->started_ns = daemon->now.boot_ns;
-	daemon_tell_of(daemon, i, (struct protect_event){ .type = PROTECT_CYCLE_STARTED, .full = full,
-		.why = full ? "the calendar asks for a full" :
-		       !plan->has_point ? "there is no point yet" :
-		       plan->dirty ? "" : "there was none for long" });
-	report.ret = child_start(daemon->config, unit, full ? BACKUP_FULL : BACKUP_AUTO,
-				 daemon->lock_fd, &daemon->child, &report.err);
-	if (report.ret)
-		run_ended(daemon, &report);
+	daemon_tell_of(daemon, i, (struct protect_event){ .type = PROTECT_CYCLE_STARTED,
+		.asked = asked, .why = run_why(plan, asked) });
+	report.ret = child_start(daemon->config, unit, asked, daemon->lock_fd, &running->child,
+				 &report.err);
+	if (!report.ret)
+		return;
+	failed = *running;
+	daemon->running_count--;
+	run_ended(daemon, &failed, &report);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <string.h>
 
 static void doubt(struct look *look, const char *why)
 {
@@ -44,6 +45,21 @@ static int look_marks(struct tracker *tracker, const struct volume_state *state,
 	return ret;
 }
 
+/* What a full did, a synthetic one need not do, nor that a differential. */
+static void look_kinds(const struct volume_state *state, struct look *look)
+{
+	uint64_t last = 0, of[CALENDARS] = {
+		[CALENDAR_FULL] = state->full_time_ns,
+		[CALENDAR_SYNTHETIC] = state->synthetic_time_ns,
+		[CALENDAR_DIFFERENTIAL] = state->differential_time_ns,
+	};
+
+	for (int k = 0; k < CALENDARS; k++) {
+		last = of[k] > last ? of[k] : last;
+		look->last_ns[k] = last < look->last_ns[k] ? last : look->last_ns[k];
+	}
+}
+
 static void look_volume(const struct config *config, const struct config_volume *volume,
 			struct tracker *tracker, struct look *look)
 {
@@ -61,8 +77,7 @@ static void look_volume(const struct config *config, const struct config_volume 
 	look->points += state.head_point;
 	if (state.head_time_ns < look->point_ns)
 		look->point_ns = state.head_time_ns;
-	if (state.full_time_ns < look->full_ns)
-		look->full_ns = state.full_time_ns;
+	look_kinds(&state, look);
 	if (pending_exists(config->agent.state, volume->name))
 		look->clean = false;
 	ret = tracker ? device_find(volume->device, state.dm_uuid, &device, &err)
@@ -84,12 +99,16 @@ void unit_look(const struct config *config, const struct unit *unit, struct look
 
 	*look = (struct look){
 		.has_point = true, .trusted = true, .clean = true,
-		.point_ns = UINT64_MAX, .full_ns = UINT64_MAX,
+		.point_ns = UINT64_MAX,
 	};
+	memset(look->last_ns, 0xff, sizeof(look->last_ns));
 	/* Without one, every volume is in doubt; a run says what is the matter. */
 	if (tracker_open(false, &tracker, &err))
 		tracker = NULL;
 	for (size_t i = 0; i < unit->count; i++)
 		look_volume(config, unit->volumes[i], tracker, look);
 	tracker_close(tracker);
+	for (int k = 0; k < CALENDARS; k++)
+		if (look->last_ns[k] == UINT64_MAX)	/* no volume has a point */
+			look->last_ns[k] = 0;
 }

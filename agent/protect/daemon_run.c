@@ -26,17 +26,27 @@ static void report_part(const struct backup_result *result, struct protect_part 
 	part->stored_bytes = result->point.stored_bytes;
 }
 
+/* 0: no limit. */
+static uint64_t share(uint64_t limit, uint32_t runs)
+{
+	return limit && limit < runs ? 1 : limit / runs;
+}
+
 static void child_run(const struct config *config, const struct unit *unit,
 		      enum backup_type type, struct run_report *report)
 {
 	struct backup_options options = { .type = type };
 	struct backup_result results[VOLUME_GROUP_MAX];
+	struct config part = *config;
 	struct host host;
 
 	memset(results, 0, sizeof(results));
 	report->err = (struct error)ERROR_INIT;
 	report->count = unit->count;
-	report->ret = host_open(config, HOST_WRITER, &host, &report->err);
+	/* All runs together keep to what is set. */
+	part.agent.read_bytes_per_second = share(part.agent.read_bytes_per_second, part.agent.runs);
+	part.repository.bandwidth_bytes = share(part.repository.bandwidth_bytes, part.agent.runs);
+	report->ret = host_open(&part, HOST_WRITER, &host, &report->err);
 	if (report->ret)
 		return;
 	report->ret = protect_backup(&host, unit->volumes, unit->count, &options, results,

@@ -1,5 +1,4 @@
 /* The units of a configuration. */
-#include "agent/protect/calendar.h"
 #include "agent/protect/daemon.h"
 
 #include <errno.h>
@@ -70,7 +69,7 @@ static int unit_members(const struct config *config, const char *name, struct un
 
 static int unit_add(const struct config *config, const char *name, bool group,
 		    const struct config_schedule *schedule, const struct unit_list *old,
-		    struct instant now, struct unit_list *list, struct error *err)
+		    struct instant now, bool delays, struct unit_list *list, struct error *err)
 {
 	struct unit *unit = &list->units[list->count];
 	struct schedule_unit *plan = &list->schedules[list->count];
@@ -79,30 +78,30 @@ static int unit_add(const struct config *config, const char *name, bool group,
 
 	if (!schedule->rpo_ns)
 		return 0;
-	schedule_init(plan, now.boot_ns, 0);
 	unit->seen_ns = now.real_ns;
 	if (before >= 0) {
 		*plan = old->schedules[before];
 		plan->wanted = false;	/* by what was wanted then */
-		plan->full_ns = SCHEDULE_NEVER;
+		plan->calendar_ns = SCHEDULE_NEVER;
 		*unit = old->units[before];
 	}
 	unit->count = 0;
-	unit->full_after_ns = 0;
 	unit->group = group;
 	unit->schedule = *schedule;
 	strcpy(unit->name, name);
+	ret = unit_calendars_make(unit, now, err);
+	if (before < 0)
+		schedule_init(plan, now.boot_ns + (delays ? (int64_t)unit->jitter_ns : 0), 0);
 	plan->rpo_ns = (int64_t)schedule->rpo_ns;
 	plan->idle_ns = (int64_t)schedule->idle_point_ns;
 	list->count++;
-	ret = unit_members(config, name, unit, err);
-	if (!ret && *schedule->full)
-		ret = calendar_next(schedule->full, now.real_ns, &unit->full_at_ns, err);
+	if (!ret)
+		ret = unit_members(config, name, unit, err);
 	return ret ? error_prefix(err, "%s %s", group ? "group" : "volume", name) : 0;
 }
 
 int units_make(const struct config *config, const struct unit_list *old, struct instant now,
-	       struct unit_list *list, struct error *err)
+	       bool delays, struct unit_list *list, struct error *err)
 {
 	size_t most = config->volume_count + config->group_count;
 	int ret = 0;
@@ -117,11 +116,11 @@ int units_make(const struct config *config, const struct unit_list *old, struct 
 
 		if (!*volume->group)
 			ret = unit_add(config, volume->name, false, &volume->schedule, old, now,
-				       list, err);
+				       delays, list, err);
 	}
 	for (size_t i = 0; !ret && i < config->group_count; i++)
 		ret = unit_add(config, config->groups[i].name, true, &config->groups[i].schedule,
-			       old, now, list, err);
+			       old, now, delays, list, err);
 	if (!ret && !list->count)
 		ret = error_set_exit(err, EXIT_USAGE, -ENOENT, "no volume or group has an rpo, "
 				     "so there is nothing to protect; add \"rpo = 1min\" to its "

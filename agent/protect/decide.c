@@ -2,6 +2,7 @@
 #include "agent/protect/run.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/log.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -71,7 +72,7 @@ static int head_of_repository(struct host *host, struct volume_state *state,
 	if (moved)
 		state_distrust(state, "it goes to another repository now");
 	state->repository = *id;
-	state->head_point = 0;
+	state->head_point = state->full_point = 0;
 	memset(state->head_hash, 0, sizeof(state->head_hash));
 	ret = moved ? point_numbers(host->repo, &state->id, &numbers, &count, err) : 0;
 	if (ret || !moved || !count)
@@ -108,6 +109,31 @@ static void decide_kind(struct tracker *tracker, const struct boundary_volume *f
 		*reason = '\0';
 	volume->rescan = !tracked && volume->compare;
 	volume->full = !tracked && !volume->rescan;
+	if (tracked && type == BACKUP_DIFFERENTIAL && !state->full_point) {
+		snprintf(reason, room, "no full is known that a differential could go back to");
+		volume->full = true;
+	}
+}
+
+/* Once it is known what is read: the kind, and for what was asked for, why. */
+static void decide_point_kind(enum backup_type type, struct run_volume *volume)
+{
+	char *reason = volume->point.reason;
+	size_t room = sizeof(volume->point.reason);
+
+	volume->kind = volume->full ? POINT_FULL :
+		       type == BACKUP_SYNTHETIC ? POINT_SYNTHETIC :
+		       type == BACKUP_DIFFERENTIAL && !volume->rescan ? POINT_DIFFERENTIAL :
+		       POINT_INCREMENTAL;
+	if (type == BACKUP_DIFFERENTIAL && volume->rescan)
+		log_note("volume %s: no differential: the whole volume is compared first: %s",
+			 volume->config->name, reason);
+	if (volume->full || volume->rescan)
+		return;
+	if (volume->kind == POINT_SYNTHETIC)
+		snprintf(reason, room, "a synthetic full was asked for");
+	if (volume->kind == POINT_DIFFERENTIAL)
+		snprintf(reason, room, "a differential was asked for");
 }
 
 static void point_describe(const struct boundary_volume *frozen, struct run_volume *volume)
@@ -118,7 +144,9 @@ static void point_describe(const struct boundary_volume *frozen, struct run_volu
 	point->volume = volume->state.id;
 	strcpy(point->volume_name, volume->config->name);
 	point->number = volume->state.head_point + 1;
-	point->kind = volume->full ? POINT_FULL : POINT_INCREMENTAL;
+	point->kind = volume->kind;
+	if (point->kind == POINT_DIFFERENTIAL)
+		point->full = volume->state.full_point;
 	point->parent = volume->state.head_point;
 	memcpy(point->parent_hash, volume->state.head_hash, sizeof(point->parent_hash));
 	point->base = point->number;
@@ -134,6 +162,20 @@ static void point_describe(const struct boundary_volume *frozen, struct run_volu
 	snprintf(point->dm_targets, sizeof(point->dm_targets), "%s", device->dm_targets);
 }
 
+/* The marks, and for a differential what was stored since the full. */
+static int extents_marked(const struct boundary_volume *frozen, uint64_t blocks,
+			  struct run_volume *volume)
+{
+	struct extent_list marked = EXTENT_LIST_INIT;
+	int ret = bitmap_extents(&frozen->read_set, volume->granularity_bytes / BLOCK_BYTES,
+				 blocks, &marked);
+
+	if (!ret)
+		ret = extent_list_union(&marked, &volume->since, &volume->extents);
+	extent_list_fini(&marked);
+	return ret;
+}
+
 static int decide_extents(const struct boundary_volume *frozen, struct run_volume *volume,
 			  struct error *err)
 {
@@ -144,9 +186,7 @@ static int decide_extents(const struct boundary_volume *frozen, struct run_volum
 	if (volume->full || volume->rescan)
 		ret = extent_list_append(&volume->extents, 0, blocks);
 	else
-		ret = bitmap_extents(&frozen->read_set,
-				     volume->granularity_bytes / BLOCK_BYTES, blocks,
-				     &volume->extents);
+		ret = extents_marked(frozen, blocks, volume);
 	if (ret)
 		return error_set(err, ret, "listing what to read of %s: %s",
 				 volume->config->name, error_text(ret));
@@ -178,6 +218,11 @@ static int decide_with_head(struct host *host, struct tracker *tracker,
 		return error_set(err, -ESTALE, "volume %s cannot be backed up incrementally: %s; "
 				 "use --type auto", volume->config->name, volume->point.reason);
 	ret = volume_spot_check(host->config, frozen, volume, err);
+	if (ret)
+		return ret;
+	decide_point_kind(type, volume);
+	if (volume->kind == POINT_DIFFERENTIAL)
+		ret = volume_stored_since(host, head, volume, err);
 	if (ret)
 		return ret;
 	point_describe(frozen, volume);

@@ -116,7 +116,7 @@ static int hook_not_ready(struct hook *hook, struct error *err)
 		return interrupt_check(err);
 	if (hook->failed)
 		return error_set(err, -ECANCELED, "it said that it failed");
-	if (!hook->ended)
+	if (hook->late)
 		return error_set(err, -ETIMEDOUT, "it was not ready within %llu s",
 				 (unsigned long long)(hook->config->timeout_ns / 1000000000));
 	if (WIFSIGNALED(status))
@@ -162,6 +162,7 @@ int hook_begin(const struct config_hook *config, const struct hook_facts *facts,
 		return 0;
 	}
 	if (!ret) {
+		hook->late = !hook->ended;
 		hook_stop(hook);
 		ret = hook_not_ready(hook, err);
 	}

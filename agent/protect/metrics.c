@@ -1,5 +1,7 @@
 #include "agent/protect/metrics.h"
 
+#include "agent/repo/repo.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,15 +191,15 @@ static void put_value(FILE *file, double value)
 }
 
 static void put_unit(FILE *file, const char *name, const struct metrics_unit *unit,
-		     const char *result, double value)
+		     const char *label, const char *of, double value)
 {
 	fprintf(file, "%s{", name);
 	put_label(file, "unit", unit->name);
 	fputc(',', file);
 	put_label(file, "kind", unit->group ? "group" : "volume");
-	if (result) {
+	if (label) {
 		fputc(',', file);
-		put_label(file, "result", result);
+		put_label(file, label, of);
 	}
 	fputc('}', file);
 	put_value(file, value);
@@ -212,10 +214,22 @@ static void put_cycles(FILE *file, const struct metrics *metrics)
 	for (size_t i = 0; i < metrics->unit_count; i++) {
 		const struct metrics_unit *unit = &metrics->units[i];
 
-		put_unit(file, name, unit, "stored", (double)unit->counts.stored);
-		put_unit(file, name, unit, "skipped", (double)unit->counts.skipped);
-		put_unit(file, name, unit, "failed", (double)unit->counts.failed);
+		put_unit(file, name, unit, "result", "stored", (double)unit->counts.stored);
+		put_unit(file, name, unit, "result", "skipped", (double)unit->counts.skipped);
+		put_unit(file, name, unit, "result", "failed", (double)unit->counts.failed);
 	}
+}
+
+static void put_points(FILE *file, const struct metrics *metrics)
+{
+	static const char name[] = "clawback_points_total";
+
+	put_head(file, name, "counter", "Points stored, by kind, since the daemon's start.");
+	for (size_t i = 0; i < metrics->unit_count; i++)
+		for (int k = POINT_FULL; k <= POINT_SYNTHETIC; k++)
+			put_unit(file, name, &metrics->units[i], "point",
+				 point_kind_name((enum point_kind)k),
+				 (double)metrics->units[i].counts.points[k]);
 }
 
 static void put_unit_family(FILE *file, const struct unit_family *family,
@@ -226,7 +240,7 @@ static void put_unit_family(FILE *file, const struct unit_family *family,
 		double value = family->value(&metrics->units[i]);
 
 		if (!isnan(value))
-			put_unit(file, family->name, &metrics->units[i], NULL, value);
+			put_unit(file, family->name, &metrics->units[i], NULL, NULL, value);
 	}
 }
 
@@ -291,6 +305,7 @@ char *metrics_text(const struct metrics *metrics)
 	for (size_t i = 0; i < COUNT(unit_families); i++)
 		put_unit_family(file, &unit_families[i], metrics);
 	put_cycles(file, metrics);
+	put_points(file, metrics);
 	for (size_t i = 0; i < COUNT(volume_families); i++)
 		put_volume_family(file, &volume_families[i], metrics);
 	for (size_t i = 0; metrics->store_count && i < COUNT(store_families); i++)

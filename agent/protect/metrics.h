@@ -17,6 +17,7 @@
 /* What the daemon counted of a unit since it began with it. */
 struct metrics_counts {
 	uint64_t stored, skipped, failed;	/* cycles */
+	uint64_t points[4];			/* by enum point_kind */
 	uint64_t read_bytes, stored_bytes;
 	uint64_t success_ns;			/* when the last one that stored ended; 0: none */
 	uint64_t duration_ns;			/* of the last run */

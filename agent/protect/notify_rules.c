@@ -28,7 +28,8 @@ static bool read_all(const struct protect_event *event)
 		const struct protect_part *part = &event->parts[i];
 
 		if (part->committed && (part->rescan || (part->kind == POINT_FULL &&
-							  !event->full && part->number > 1)))
+							  event->asked != BACKUP_FULL &&
+							  part->number > 1)))
 			return true;
 	}
 	return false;

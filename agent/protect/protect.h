@@ -178,7 +178,18 @@ uint64_t elapsed_ns(void);		/* CLOCK_MONOTONIC */
 
 /* ---- one run ----------------------------------------------------------- */
 
-enum backup_type { BACKUP_AUTO, BACKUP_FULL, BACKUP_INCREMENTAL };
+/*
+ * What is asked for. A volume without a point, or one that can neither be believed nor
+ * compared, gets a full whatever that is, unless it is an incremental.
+ * Synthetic: as auto, but the point's own map is the whole volume's, by pointers.
+ * Differential: all that was stored since the last full (perhaps synthetic) is read
+ * anew; not from a volume that is to be compared: that is compared, and no more.
+ */
+enum backup_type {
+	BACKUP_AUTO, BACKUP_FULL, BACKUP_INCREMENTAL, BACKUP_SYNTHETIC, BACKUP_DIFFERENTIAL,
+	BACKUP_TYPES
+};
+const char *backup_type_name(enum backup_type type);
 
 struct backup_options {
 	enum backup_type type;
@@ -242,13 +253,13 @@ int protect_status(const struct config *config, const struct config_volume *volu
 
 /*
  * Keeps every unit (a volume in no group, or a group) that has an rpo inside it:
- * protect/schedule.h says when it runs, docs/protect.md why so. One run at a time,
+ * protect/schedule.h says when it runs, docs/protect.md why so. A few runs at once,
  * each in a child of its own: a run locks memory, may be interrupted only once and
  * handles libraries that keep what they took, so a process is good for few; and one
  * that crashes must not take the daemon along. Times are ns since 1970.
  */
 enum protect_event_type {
-	PROTECT_CYCLE_STARTED,	/* full, why */
+	PROTECT_CYCLE_STARTED,	/* asked, why */
 	PROTECT_CYCLE_ENDED,	/* parts, duration, age */
 	PROTECT_CYCLE_SKIPPED,	/* nothing was written; told once, until something is */
 	PROTECT_CYCLE_FAILED,	/* error, duration, due: when it is tried again; perhaps parts */
@@ -256,7 +267,7 @@ enum protect_event_type {
 	PROTECT_RPO_RECOVERED,
 	PROTECT_RELOADED,	/* without a unit; error: refused, the old one stays */
 	PROTECT_STOPPING,	/* without a unit */
-	PROTECT_PLANNED,	/* due, full, why */
+	PROTECT_PLANNED,	/* due, asked, why */
 	/* Of a further store, without a unit: */
 	PROTECT_REPLICATED,	/* points: copied; duration */
 	PROTECT_STORE_FAILED,	/* error; due: when it is tried again */
@@ -277,9 +288,9 @@ struct protect_event {
 	uint64_t time_ns;
 	const char *unit;		/* NULL: of the daemon as a whole, or of a store */
 	bool group;
+	enum backup_type asked;		/* by the calendar; else BACKUP_AUTO */
 	const char *store;		/* NULL: of none */
 	uint64_t points;
-	bool full;			/* a full by the calendar */
 	const char *why;		/* or "" */
 	uint64_t rpo_ns, age_ns, duration_ns, due_ns;
 	const struct error *error;	/* NULL: none */

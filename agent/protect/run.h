@@ -24,7 +24,9 @@ struct run_volume {
 	struct tracker_identity identity; /* just after the boundary */
 	uint64_t recursion_misses;
 	bool full;
-	bool rescan;			/* an incremental that compares all blocks */
+	bool rescan;			/* no full, and compares all blocks */
+	enum point_kind kind;
+	struct extent_list since;	/* a differential: stored since the full */
 	struct fingerprints *fingerprints; /* NULL: none are kept */
 	bool compare;			/* … and they are the head's */
 	uint64_t spot_mismatches;	/* unmarked blocks that had changed */
@@ -138,6 +140,14 @@ void volume_fingerprints_close(struct run_volume *volume);
  */
 int volume_spot_check(const struct config *config, const struct boundary_volume *frozen,
 		      struct run_volume *volume, struct error *err);
+
+/*
+ * What a differential reads besides the marks: all that lies in frames of points behind
+ * the last full, as the map of `head` has it. Not from that full's own map: it may be
+ * forgotten, and pruned, by now.
+ */
+int volume_stored_since(struct host *host, const struct point *head,
+			struct run_volume *volume, struct error *err);
 
 /* Commits one volume's point, then saves its state and drops its marks. */
 int volume_commit(struct host *host, const struct boundary_volume *frozen,

@@ -22,7 +22,7 @@ void schedule_init(struct schedule_unit *unit, int64_t now, int64_t run_ns)
 	unit->since_ns = now;
 	unit->open = true;
 	unit->opened_ns = unit->retry_ns = INT64_MIN;
-	unit->full_ns = SCHEDULE_NEVER;
+	unit->calendar_ns = SCHEDULE_NEVER;
 	if (run_ns > 0)
 		unit->runs_ns[unit->run_count++] = run_ns;
 }
@@ -49,7 +49,7 @@ int64_t schedule_duration(const struct schedule_unit *unit)
 	return longest;
 }
 
-static int64_t schedule_lead(const struct schedule_unit *units, size_t count, size_t index)
+int64_t schedule_lead(const struct schedule_unit *units, size_t count, size_t index)
 {
 	const struct schedule_unit *unit = &units[index];
 	int64_t others = 0, lead;
@@ -70,15 +70,35 @@ int64_t schedule_due(const struct schedule_unit *units, size_t count, size_t ind
 
 	if (unit->has_point)
 		due = lesser(unit->covered_ns + unit->rpo_ns - schedule_lead(units, count, index),
-			     unit->full_ns);
+			     unit->calendar_ns);
 	if (unit->has_point && unit->idle_ns)
 		due = lesser(due, unit->point_ns + unit->idle_ns);
 	/* One that fails again and again waits behind those that did not. */
 	return greater(due, unit->retry_ns);
 }
 
+struct schedule_room schedule_room(unsigned most, unsigned running, unsigned whole)
+{
+	unsigned most_whole = most > 1 ? most - 1 : most;
+	struct schedule_room room = { running < most ? most - running : 0,
+				      whole < most_whole ? most_whole - whole : 0 };
+
+	return room;
+}
+
+static bool may_begin(const struct schedule_unit *unit, struct schedule_room room)
+{
+	return unit->wanted && !unit->busy && room.runs && (!unit->whole || room.whole);
+}
+
+static bool is_due(const struct schedule_unit *unit, int64_t due, int64_t now)
+{
+	return !unit->wanted && due <= now;
+}
+
+/* `room` NULL: to be looked at; else to be run. */
 static ssize_t longest_due(const struct schedule_unit *units, size_t count, int64_t now,
-			   bool wanted)
+			   const struct schedule_room *room)
 {
 	int64_t oldest = SCHEDULE_NEVER;
 	ssize_t found = -1;
@@ -86,8 +106,8 @@ static ssize_t longest_due(const struct schedule_unit *units, size_t count, int6
 	for (size_t i = 0; i < count; i++) {
 		int64_t due = schedule_due(units, count, i);
 
-		if (units[i].running || !units[i].open || units[i].wanted != wanted ||
-		    (!wanted && due > now) || (found >= 0 && due >= oldest))
+		if (units[i].running || !units[i].open || (found >= 0 && due >= oldest) ||
+		    !(room ? may_begin(&units[i], *room) : is_due(&units[i], due, now)))
 			continue;
 		oldest = due;
 		found = (ssize_t)i;
@@ -97,12 +117,13 @@ static ssize_t longest_due(const struct schedule_unit *units, size_t count, int6
 
 ssize_t schedule_look(const struct schedule_unit *units, size_t count, int64_t now)
 {
-	return longest_due(units, count, now, false);
+	return longest_due(units, count, now, NULL);
 }
 
-ssize_t schedule_pick(const struct schedule_unit *units, size_t count)
+ssize_t schedule_pick(const struct schedule_unit *units, size_t count,
+		      struct schedule_room room)
 {
-	return longest_due(units, count, SCHEDULE_NEVER, true);
+	return longest_due(units, count, SCHEDULE_NEVER, &room);
 }
 
 /* ---- what happened --------------------------------------------------------- */
@@ -114,7 +135,7 @@ bool schedule_clean(struct schedule_unit *unit, int64_t now)
 	unit->met = true;
 	unit->failures = 0;
 	unit->retry_ns = INT64_MIN;
-	unit->wanted = unit->full_ns <= now ||
+	unit->wanted = unit->calendar_ns <= now ||
 		       (unit->idle_ns && now - unit->point_ns >= unit->idle_ns);
 	return !unit->wanted;
 }

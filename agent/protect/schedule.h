@@ -3,7 +3,7 @@
  * holds: decided from numbers alone. Nothing is done here and no clock is read; `now`
  * is handed in, of a clock that never jumps and goes on while the machine sleeps
  * (CLOCK_BOOTTIME), in ns. Instants before the boot are negative. Shaped for some
- * hundred units that share one place to run in.
+ * hundred units that share a few places to run in.
  *
  * A unit is *covered* up to an instant when every write before it is in a stored
  * point: the last point's, or a later one at which nothing was found written since.
@@ -15,7 +15,10 @@
  *
  * The others count because one of each may stand in front of it; with the oldest due
  * first, not more: as long as no run takes longer than the ones before, and all
- * together twice fit into the shortest rpo, no objective is missed. Where they do not
+ * together twice fit into the shortest rpo, no objective is missed. That is so with one
+ * place to run in. Of several, one is never taken by a run that reads a whole volume, so
+ * in the worst case the usual runs have that one; a unit that waits while all places are
+ * taken waits for what one of them alone would have done, at most. Where they do not
  * fit, runs follow one another without a pause, in turn; lead ends at 7/8 of rpo.
  *
  * Runs of a unit that fail are repeated after 1, 2, 4 … s, at most the smaller of rpo
@@ -42,7 +45,9 @@ struct schedule_unit {
 	bool open;			/* runs may begin */
 	int64_t opened_ns;		/* since when */
 	int64_t opens_ns;		/* when not: from when on, as far as is known */
-	int64_t full_ns;		/* since when a full is due; SCHEDULE_NEVER */
+	int64_t calendar_ns;		/* since when the calendar asks for a run; SCHEDULE_NEVER */
+	bool whole;			/* its next run may well read the whole volume */
+	bool busy;			/* another run has one of its volumes */
 
 	/* For reading only. */
 	bool has_point;
@@ -80,8 +85,17 @@ ssize_t schedule_look(const struct schedule_unit *units, size_t count, int64_t n
 bool schedule_clean(struct schedule_unit *unit, int64_t now);
 void schedule_dirty(struct schedule_unit *unit, bool trusted);
 
-/* Of the units that are wanted, the one due longest, or -1. */
-ssize_t schedule_pick(const struct schedule_unit *units, size_t count);
+/* How many runs may begin now, and how many of these may read whole volumes. */
+struct schedule_room { unsigned runs, whole; };
+/*
+ * With `most` runs at once, of which `running` go on, `whole` of them over whole
+ * volumes. If there are two or more, one is kept for usual runs.
+ */
+struct schedule_room schedule_room(unsigned most, unsigned running, unsigned whole);
+
+/* Of the units that are wanted, the one due longest for which there is room, or -1. */
+ssize_t schedule_pick(const struct schedule_unit *units, size_t count,
+		      struct schedule_room room);
 void schedule_begin(struct schedule_unit *unit, int64_t now);
 
 struct schedule_outcome {
@@ -96,6 +110,8 @@ int64_t schedule_end(struct schedule_unit *unit, int64_t now,
 
 /* When it is due; never in the past of a failure's pause. */
 int64_t schedule_due(const struct schedule_unit *units, size_t count, size_t index);
+/* By how much the run that is to keep the objective begins before its end. */
+int64_t schedule_lead(const struct schedule_unit *units, size_t count, size_t index);
 /* The longest of its last runs, or a guess. */
 int64_t schedule_duration(const struct schedule_unit *unit);
 /* How old its oldest write may be by now; 0 while none is known of. */

@@ -102,6 +102,8 @@ static json_t *contents_json(const struct point *point)
 	if (object && point->has_image_sha256)
 		json_object_set_new(object, "image_sha256",
 				    json_hex(point->image_sha256, CRYPTO_DIGEST_SIZE));
+	if (object && point->full)
+		json_object_set_new(object, "full", json_integer((json_int_t)point->full));
 	return object;
 }
 
@@ -296,6 +298,10 @@ static int contents_parse(const json_t *o, struct point *point)
 	point->has_image_sha256 = json_object_get(o, "image_sha256");
 	if (point->has_image_sha256 &&
 	    json_take_hex(o, "image_sha256", point->image_sha256, CRYPTO_DIGEST_SIZE))
+		return -EBADMSG;
+	if (json_object_get(o, "full") &&
+	    (json_take_u64(o, "full", &point->full) || !point->full ||
+	     point->full >= point->number))
 		return -EBADMSG;
 	/* A full map is its own base; a delta's base is further up. */
 	if ((point->map_kind == MAP_FULL) != (point->base == point->number) ||

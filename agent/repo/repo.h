@@ -107,6 +107,8 @@ struct point {
 	uint8_t parent_hash[CRYPTO_DIGEST_SIZE];
 	uint64_t base;			/* point whose map is full: walk parents to it */
 	uint32_t depth;			/* parents walked to get there, 0 … DEPTH_MAX */
+	uint64_t full;			/* of a differential: the full, perhaps synthetic, since
+					 * which it stores all that changed; else 0 */
 
 	/* the moment */
 	uint64_t time_ns;		/* of the switch, CLOCK_REALTIME */

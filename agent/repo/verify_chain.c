@@ -104,7 +104,7 @@ static int number_parents(struct verify *verify, const struct point *point,
 	const struct retention *retention = &verify->retention;
 	struct point next = *point, as;
 	char key[STORE_KEY_MAX];
-	uint64_t offset;
+	uint64_t offset, below;
 
 	for (size_t i = 0; !verify->opens_maps && i < retention->serving_count; i++)
 		if (retention->serving[i].number < point->number &&
@@ -118,11 +118,17 @@ static int number_parents(struct verify *verify, const struct point *point,
 		point_fini(&next);
 		if (verify->opens_maps ? as.map_kind == MAP_FULL : as.kind == POINT_FULL)
 			return 0;
-		if (!as.parent || as.parent >= as.number)
+		/* Of a differential's data, what it does not hold the full does. */
+		below = as.full && !verify->opens_maps ? as.full : as.parent;
+		if (below >= as.number)
 			return 0;
-		if (number_add(set, as.parent, err))
+		while (extent_list_contains(&verify->gone, below))
+			below--;
+		if (!below)
+			return 0;
+		if (number_add(set, below, err))
 			return err->code;
-		if (point_load(verify->repo, &verify->volume, as.parent, &next, &ignored))
+		if (point_load(verify->repo, &verify->volume, below, &next, &ignored))
 			return 0;
 	}
 }

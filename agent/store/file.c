@@ -23,7 +23,8 @@ static const char *file_hint(int code)
 	case -EPERM:
 		return "check the owner and the mode of the folder";
 	case -EROFS:
-		return "the file system is mounted read-only";
+		return "the file system is mounted read-only, or clawback-protect.service "
+		       "may not write there: ReadWritePaths=, clawback(8)";
 	case -ELOOP:
 		return "a symbolic link inside the repository is not followed";
 	case -ENOTDIR:

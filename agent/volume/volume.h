@@ -221,7 +221,9 @@ struct volume_state {
 	uint64_t head_point;		/* 0: none yet */
 	uint8_t head_hash[32];		/* of the head's manifest */
 	uint64_t head_time_ns;
-	uint64_t full_time_ns;		/* of the last full; 0 when not known */
+	uint64_t full_point;		/* the last full, perhaps synthetic; 0: not known */
+	/* Of the last of each kind; 0 when not known. */
+	uint64_t full_time_ns, synthetic_time_ns, differential_time_ns;
 	enum volume_trust trust;
 	char reason[256];		/* why untrusted */
 	uint64_t since_ns;		/* of the present trust */

@@ -8,6 +8,8 @@
 #                                        LEAST: killed TIMES times, at different passings
 #                                        if there are some, and an I/O error
 #
+#                                        fault_type, if it is set: runs of that type
+#
 # After each, the next run must be incremental and trusted, the volume's newest point
 # must be the volume, and no point may have come that is not. At the end all points
 # are restored, the repository is verified, nothing is left behind.
@@ -79,7 +81,7 @@ fault_round() {
 		fault_points
 	fi
 	fault_mutate
-	CLAWBACK_FAULT=$1:$2:$3 clawback backup "$fault_volume" >"$work/out" 2>"$work/err" || code=$?
+	CLAWBACK_FAULT=$1:$2:$3 clawback backup "$fault_volume" "${fault_as[@]}" >"$work/out" 2>"$work/err" || code=$?
 	case $2:$code in
 	kill:137) fault_kills=$((fault_kills + 1)) ;;
 	kill:0)	# passed less often this time
@@ -111,12 +113,14 @@ fault_rounds() {
 	local name all n times=$3 every=${5:-1} skip
 	skip=$((CLAWBACK_SEED % every))
 	fault_volume=$1 fault_device=$2
+	fault_as=(--type "${fault_type:-auto}")
 	fault_kills=0 fault_errors=0 fault_survived=0
 	fault_rewrite
 	clawback backup "$fault_volume" >/dev/null
 	fault_points
 	fault_rewrite
-	CLAWBACK_FAULT_LOG=$fault_log clawback backup "$fault_volume" >/dev/null
+	rm -f "$fault_log"
+	CLAWBACK_FAULT_LOG=$fault_log clawback backup "$fault_volume" "${fault_as[@]}" >/dev/null
 	fault_points
 	sort "$fault_log" | uniq -c | awk '{ print $2, $1 }' >"$work/passings"
 	[ "$(wc -l <"$work/passings")" -ge "$4" ] ||

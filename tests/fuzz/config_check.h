@@ -16,6 +16,22 @@ static inline void check_config_schedule(const struct config_schedule *schedule)
 	FUZZ_CHECK(schedule->full[0] != '-' && strcmp(schedule->full, "never"));
 	FUZZ_CHECK(schedule->window_from >= 0 && schedule->window_from <= 1440);
 	FUZZ_CHECK(schedule->window_to >= 0 && schedule->window_to <= 1440);
+	FUZZ_CHECK_TEXT(schedule->synthetic);
+	FUZZ_CHECK(schedule->synthetic[0] != '-' && strcmp(schedule->synthetic, "never"));
+	FUZZ_CHECK_TEXT(schedule->differential);
+	FUZZ_CHECK(schedule->differential[0] != '-' && strcmp(schedule->differential, "never"));
+	FUZZ_CHECK(!schedule->jitter_ns || (schedule->jitter_ns >= second &&
+					    schedule->jitter_ns <= most));
+	FUZZ_CHECK(!schedule->run_timeout_ns || (schedule->run_timeout_ns >= second &&
+						 schedule->run_timeout_ns <= most));
+	FUZZ_CHECK(schedule->blackout_count <= CONFIG_BLACKOUTS_MAX);
+	for (unsigned i = 0; i < schedule->blackout_count; i++) {
+		const struct config_times *times = &schedule->blackouts[i];
+
+		FUZZ_CHECK(times->from >= 0 && times->from < 1440 && times->to >= 0 &&
+			   times->to <= 1440 && times->from != times->to);
+		FUZZ_CHECK(times->days && times->days < 128);
+	}
 }
 
 static inline void check_config_volume(const struct config *config, size_t i)
@@ -97,6 +113,7 @@ static inline void check_config(const struct config *config)
 	check_config_schedule(&config->agent.schedule);
 	check_config_notify(&config->notify);
 	FUZZ_CHECK(config->agent.stop_timeout_ns <= UINT64_C(86400000000000));
+	FUZZ_CHECK(config->agent.runs >= 1 && config->agent.runs <= 16);
 	for (size_t i = 0; i < config->group_count; i++) {
 		FUZZ_CHECK_TEXT(config->groups[i].name);
 		FUZZ_CHECK(config_group(config, config->groups[i].name) == &config->groups[i]);

@@ -17,6 +17,7 @@ static void check_point(const struct point *point)
 	FUZZ_CHECK(point->number && point->parent < point->number);
 	FUZZ_CHECK(point->base && point->base <= point->number);
 	FUZZ_CHECK(point->depth <= POINT_DEPTH_MAX);
+	FUZZ_CHECK(point->full < point->number);
 	FUZZ_CHECK(point->volume_bytes && point->map_bytes <= POINT_MAP_MAX);
 	FUZZ_CHECK(point->wrap_count <= REPO_RECIPIENTS_MAX);
 	FUZZ_CHECK(!point->frames_inline || point->segment_count <= 1);

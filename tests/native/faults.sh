@@ -18,4 +18,11 @@ make_disk disk 6M
 clawback_volume v "$disk" "spot_checks = 4"
 fill "$disk" 5
 fault_rounds v "$disk" $times 20
+# What reads and writes more maps. A quick run has its share of the points only.
+every=7
+! is_full || every=1
+for fault_type in differential synthetic; do
+	fault_rounds v "$disk" 1 20 $every
+	for what in kill EIO; do fault_round commit.checkpoint $what 1; done
+done
 fault_end

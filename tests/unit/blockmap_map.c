@@ -74,6 +74,28 @@ static uint64_t resize(struct random_state *random, uint64_t blocks)
 	return blocks;
 }
 
+/* What lies in frames of points behind some point, and no holes. */
+static void check_stored_since(struct random_state *random, const struct map *map,
+			       const struct model *model, uint64_t newest)
+{
+	uint64_t since = random_below(random, newest + 2);
+	struct extent_list list = EXTENT_LIST_INIT;
+	uint64_t blocks = 0;
+
+	assert_int_equal(map_stored_since(map, since, &list), 0);
+	for (uint64_t b = 0; b < model->blocks; b++) {
+		const struct cell *cell = &model->cells[b];
+		bool wanted = cell->kind == CELL_DATA && cell->frame.point > since;
+
+		assert_int_equal(extent_list_contains(&list, b), wanted);
+		blocks += wanted;
+	}
+	assert_int_equal(extent_list_blocks(&list), blocks);
+	if (list.count)
+		assert_int_equal(map_stored_since(map, since, &list), -EINVAL);
+	extent_list_fini(&list);
+}
+
 static void run_chain(struct random_state *random)
 {
 	static struct model model, delta_model, next_model;
@@ -96,6 +118,7 @@ static void run_chain(struct random_state *random)
 		assert_true(frames_tidy(&next, &map, &delta));
 		assert_true(model_holds(&next_model, &next));
 		assert_int_equal(round_trip(&next), 0);
+		check_stored_since(random, &next, &next_model, point);
 		map_fini(&map);
 		map_fini(&delta);
 		map = next;

@@ -32,6 +32,7 @@ static const struct row {
 	  0, INT64_MAX },
 	{ "agent", "state", PATH, IN_CONFIG(agent.state), 0, 0 },
 	{ "agent", "workers", U32, IN_CONFIG(agent.workers), 1, 64 },
+	{ "agent", "runs", U32, IN_CONFIG(agent.runs), 1, 16 },
 	{ "agent", "queue_depth", U32, IN_CONFIG(agent.queue_depth), 1, 1024 },
 	{ "agent", "compression", INT, IN_CONFIG(agent.compression), -7, 19 },
 	{ "agent", "segment_size", BYTES, IN_CONFIG(agent.segment_bytes), 1 << 20, 1ll << 40 },
@@ -72,6 +73,7 @@ static void model_start(struct config *model, struct config_volume *volume,
 	strcpy(model->agent.state, "/var/lib/clawback");
 	model->agent.compression = 1;
 	model->agent.stop_timeout_ns = 60000000000u;
+	model->agent.runs = 2;
 	model->agent.schedule.idle_point_ns = 86400000000000u;
 	model->notify.on = NOTIFY_ON_FAILURE | NOTIFY_ON_WARNING | NOTIFY_ON_RECOVERY;
 	model->notify.interval_ns = 900000000000u;

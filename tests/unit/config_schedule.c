@@ -60,6 +60,13 @@ static void values(void **state)
 	assert_true(schedule_of("idle_point = off")->idle_point_ns == 0);
 	assert_string_equal(schedule_of("full = never")->full, "");
 	assert_string_equal(schedule_of("full = Sat *-*-1..7 03:00")->full, "Sat *-*-1..7 03:00");
+	assert_string_equal(schedule_of("synthetic = Wed")->synthetic, "Wed");
+	assert_string_equal(schedule_of("synthetic = never")->synthetic, "");
+	assert_string_equal(schedule_of("differential = daily")->differential, "daily");
+	assert_true(schedule_of("")->jitter_ns == 0 && schedule_of("")->run_timeout_ns == 0);
+	assert_true(schedule_of("jitter = 15min")->jitter_ns == 900 * SECOND);
+	assert_true(schedule_of("jitter = off")->jitter_ns == 0);
+	assert_true(schedule_of("run_timeout = 6h")->run_timeout_ns == 21600 * SECOND);
 	schedule = schedule_of("window = 20:15-06:00");
 	assert_int_equal(schedule->window_from, 1215);
 	assert_int_equal(schedule->window_to, 360);
@@ -70,12 +77,54 @@ static void values(void **state)
 	schedule_of("");
 }
 
+static void expect_times(const struct config_times *times, int from, int to, unsigned days)
+{
+	assert_int_equal(times->from, from);
+	assert_int_equal(times->to, to);
+	assert_int_equal(times->days, days);
+}
+
+static void blackouts(void **state)
+{
+	const struct config_schedule *schedule = schedule_of("");
+
+	(void)state;
+	assert_int_equal(schedule->blackout_count, 0);
+	assert_int_equal(schedule_of("blackout = never")->blackout_count, 0);
+	schedule = schedule_of("blackout = 12:00-13:30");
+	assert_int_equal(schedule->blackout_count, 1);
+	expect_times(&schedule->blackouts[0], 720, 810, 0x7f);
+	schedule = schedule_of("blackout = Mon-Fri 08:00-18:00, Sat 23:00-01:00,Fri-Mon  00:00-24:00");
+	assert_int_equal(schedule->blackout_count, 3);
+	expect_times(&schedule->blackouts[0], 480, 1080, 0x3e);
+	expect_times(&schedule->blackouts[1], 1380, 60, 0x40);
+	expect_times(&schedule->blackouts[2], 0, 1440, 0x63);
+	schedule = schedule_of("blackout = Sun-Sun 00:00-00:01");
+	expect_times(&schedule->blackouts[0], 0, 1, 0x01);
+	schedule_of("");
+}
+
 static void bad_values(void **state)
 {
 	static const char *const bad[][2] = {
 		{ "rpo = 0", "must be from 1s" }, { "rpo = 367d", "must be from 1s" },
 		{ "rpo = soon", "give a duration" }, { "rpo =", "give a duration" },
 		{ "idle_point = 0s", "must be from 1s" }, { "idle_point = never", "give a duration" },
+		{ "synthetic = a;b", "give never" }, { "differential =", "give never" },
+		{ "jitter = 0s", "must be from 1s" }, { "run_timeout = soon", "give a duration" },
+		{ "blackout =", "give never" }, { "blackout = ,", "give never" },
+		{ "blackout = always", "give never" }, { "blackout = 12:00", "give never" },
+		{ "blackout = 12:00-12:00", "give never" }, { "blackout = 24:00-01:00", "give never" },
+		{ "blackout = 12:00-13:00,", "give never" }, { "blackout = 12:00-13:00 Sat", "give never" },
+		{ "blackout = Sat", "give never" }, { "blackout = Sat12:00-13:00", "give never" },
+		{ "blackout = sat 12:00-13:00", "give never" }, { "blackout = Mon- 12:00-13:00", "give never" },
+		{ "blackout = Mon-Foo 12:00-13:00", "give never" },
+		{ "blackout = Mon-Fri-Sat 12:00-13:00", "give never" },
+		{ "blackout = Saturday 12:00-13:00", "give never" },
+		{ "blackout = Mon,Tue 12:00-13:00", "give never" },
+		{ "blackout = 1:00-2:00,1:00-2:00,1:00-2:00,1:00-2:00,1:00-2:00", "give never" },
+		{ "blackout = 01:00-02:00,01:00-02:00,01:00-02:00,01:00-02:00,01:00-02:00,"
+		  "01:00-02:00,01:00-02:00,01:00-02:00,01:00-02:00", "too many" },
 		{ "full =", "give never" }, { "full = --help", "give never" },
 		{ "full = $(reboot)", "give never" }, { "full = a;b", "give never" },
 		{ "full = \"weekly\"", "give never" },
@@ -105,10 +154,13 @@ static void bad_values(void **state)
 static void defaults(void **state)
 {
 	static const char *const agent = "[agent]\nrpo = 1h\nfull = weekly\n"
-					 "window = 01:00-02:00\nidle_point = 2d\n";
+					 "window = 01:00-02:00\nidle_point = 2d\n"
+					 "synthetic = daily\njitter = 1min\n"
+					 "run_timeout = 1h\nblackout = 01:30-01:40\n";
 	static const char *const others =
 		"[volume a]\ndevice = /dev/a\n"
 		"[volume b]\ndevice = /dev/b\nrpo = off\nfull = never\nwindow = always\n"
+		"synthetic = never\njitter = off\nrun_timeout = off\nblackout = never\n"
 		"[volume c]\ndevice = /dev/c\ngroup = g\n"
 		"[volume d]\ndevice = /dev/d\ngroup = h\n"
 		"[group g]\nrpo = 10s\n";
@@ -126,10 +178,18 @@ static void defaults(void **state)
 		assert_true(schedule->rpo_ns == 3600 * SECOND && schedule->idle_point_ns == 2 * DAY);
 		assert_string_equal(schedule->full, "weekly");
 		assert_int_equal(schedule->window_to, 120);
+		assert_string_equal(schedule->synthetic, "daily");
+		assert_string_equal(schedule->differential, "");
+		assert_true(schedule->jitter_ns == 60 * SECOND &&
+			    schedule->run_timeout_ns == 3600 * SECOND);
+		assert_int_equal(schedule->blackout_count, 1);
 		schedule = &config_volume(&config, "b")->schedule;
 		assert_true(schedule->rpo_ns == 0 && schedule->idle_point_ns == 2 * DAY);
 		assert_string_equal(schedule->full, "");
 		assert_int_equal(schedule->window_to, schedule->window_from);
+		assert_string_equal(schedule->synthetic, "");
+		assert_true(!schedule->jitter_ns && !schedule->run_timeout_ns &&
+			    !schedule->blackout_count);
 		assert_true(config_volume(&config, "c")->schedule.rpo_ns == 0);
 		assert_true(config_group(&config, "g")->schedule.rpo_ns == 10 * SECOND);
 		assert_string_equal(config_group(&config, "g")->schedule.full, "weekly");
@@ -148,6 +208,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(durations),
 		cmocka_unit_test(values),
+		cmocka_unit_test(blackouts),
 		cmocka_unit_test(bad_values),
 		cmocka_unit_test(defaults),
 	};

@@ -92,6 +92,8 @@ static inline void random_point(struct random_state *random, struct point *point
 	RANDOM_TEXT(point->volume_name);
 	point->number = 2 + random_number(random, INT64_MAX - 2);
 	point->kind = (enum point_kind)random_below(random, 4);
+	if (random_one_in(random, 4))
+		point->full = 1 + random_below(random, point->number - 1);
 	point->parent = random_below(random, point->number);
 	RANDOM_BYTES(point->parent_hash);
 	point->map_kind = point->parent && random_one_in(random, 2) ? MAP_DELTA : MAP_FULL;

@@ -161,7 +161,8 @@ static const struct metrics_unit units[] = {
 	{ .name = "pg\"da\\ta\n", .missed = true, .has_point = true, .rpo_ns = 10 * SECOND,
 	  .age_ns = 12500000000, .point_ns = 1795000000 * SECOND + SECOND / 4,
 	  .error_ns = 1795000001 * SECOND, .due_ns = 1795000002 * SECOND,
-	  .counts = { .stored = 3, .skipped = 4, .failed = 5, .read_bytes = UINT64_C(1) << 48,
+	  .counts = { .stored = 3, .skipped = 4, .failed = 5, .points = { 6, 7, 8, 9 },
+		      .read_bytes = UINT64_C(1) << 48,
 		      .stored_bytes = 7, .success_ns = 1795000003 * SECOND,
 		      .duration_ns = SECOND / 2, .ran = true } },
 	{ .name = "new", .group = true, .rpo_ns = SECOND, .age_ns = 5 },
@@ -201,6 +202,10 @@ static void reads_back(void **context)
 	assert_value(3, &parsed, "clawback_cycles_total", name, "stored");
 	assert_value(4, &parsed, "clawback_cycles_total", name, "skipped");
 	assert_value(5, &parsed, "clawback_cycles_total", name, "failed");
+	assert_value(6, &parsed, "clawback_points_total", name, "full");
+	assert_value(7, &parsed, "clawback_points_total", name, "incremental");
+	assert_value(8, &parsed, "clawback_points_total", name, "differential");
+	assert_value(9, &parsed, "clawback_points_total", name, "synthetic");
 	assert_value(281474976710656.0, &parsed, "clawback_cycle_read_bytes_total", name, NULL);
 	assert_value(7, &parsed, "clawback_cycle_stored_bytes_total", name, NULL);
 	assert_value(1, &parsed, "clawback_tracked", "v", NULL);

@@ -163,7 +163,7 @@ static void events_mean(void **context)
 	part.number = 2;
 	assert_int_equal(3, notify_kinds(&event, kinds));
 	assert_int_equal(NOTIFY_RESCAN, kinds[2]);
-	event.full = true;
+	event.asked = BACKUP_FULL;
 	assert_int_equal(2, notify_kinds(&event, kinds));
 	part.kind = POINT_INCREMENTAL;
 	part.rescan = true;

@@ -28,11 +28,15 @@ struct sim {
 	int64_t next_write[UNITS_MAX];
 	int64_t write_gap_ns[UNITS_MAX];	/* on average */
 	unsigned failing;			/* of 100 runs */
-	int64_t now, run_end, instant;
-	ssize_t running;
+	int64_t now, run_end[UNITS_MAX], instant[UNITS_MAX]; /* of its run that goes on */
+	unsigned most, running, whole;		/* runs at once */
+	unsigned whole_units;			/* the first of them read all now and then, */
+	int64_t whole_ns;			/* which takes so long */
 	bool late[UNITS_MAX];			/* its run ended so, which must be told */
 	uint64_t runs[UNITS_MAX], skipped, missed, met;
-	int64_t worst_ns;			/* of true ages, in their rpo: per mille */
+	int64_t worst_ns;			/* of true ages, in their rpo: per mille; */
+						/* not of units that read all */
+	uint64_t wholes, beside;		/* runs that began while others went on */
 };
 
 static int64_t random_span(struct sim *sim, int64_t low, int64_t high)
@@ -67,34 +71,39 @@ static void sim_write(struct sim *sim, size_t i)
 
 static void sim_begin(struct sim *sim, ssize_t i)
 {
-	int64_t run_ns = sim->steady ? sim->longest_ns[i] :
+	struct schedule_unit *unit = &sim->units[i];
+	int64_t run_ns = unit->whole ? sim->whole_ns : sim->steady ? sim->longest_ns[i] :
 			 random_span(sim, sim->longest_ns[i] / 3, sim->longest_ns[i]);
 
-	/* One at a time, and only one that may. */
-	assert_int_equal(sim->running, -1);
+	/* So many at a time, and only one that may. */
+	assert_true(sim->running < sim->most);
+	sim->beside += sim->running > 0;
+	sim->running++;
+	sim->whole += unit->whole;
+	sim->wholes += unit->whole;
+	assert_true(sim->whole < sim->most || sim->most == 1);
 	assert_false(sim->units[i].running);
 	assert_true(sim->units[i].open);
 	assert_true(sim->units[i].retry_ns <= sim->now);
 	schedule_begin(&sim->units[i], sim->now);
-	sim->running = i;
-	sim->instant = sim->now + run_ns / 10;
-	sim->run_end = sim->now + run_ns;
+	sim->instant[i] = sim->now + (run_ns < sim->longest_ns[i] ? run_ns : sim->longest_ns[i]) / 10;
+	sim->run_end[i] = sim->now + run_ns;
 	sim->runs[i]++;
 }
 
-static void sim_end(struct sim *sim)
+static void sim_end(struct sim *sim, size_t i)
 {
-	struct schedule_unit *unit = &sim->units[sim->running];
-	size_t i = (size_t)sim->running;
+	struct schedule_unit *unit = &sim->units[i];
 	struct schedule_outcome outcome = {
 		.stored = !(sim->failing && random_below(&sim->random, 100) < sim->failing),
-		.instant_ns = sim->instant,
+		.instant_ns = sim->instant[i],
+		.whole = unit->whole,
 		.random = (uint32_t)random_next(&sim->random),
 	};
 	int64_t told, age = true_age(sim, i);
 	bool first = !unit->has_point;
 
-	if (!first && age * 1000 / unit->rpo_ns > sim->worst_ns)
+	if (!first && i >= sim->whole_units && age * 1000 / unit->rpo_ns > sim->worst_ns)
 		sim->worst_ns = age * 1000 / unit->rpo_ns;
 	sim->late[i] = !first && age > unit->rpo_ns && outcome.stored &&
 		       !unit->missed;
@@ -102,11 +111,30 @@ static void sim_end(struct sim *sim)
 	if (!first)
 		assert_true(told >= age);	/* an upper bound */
 	if (outcome.stored)
-		forget_until(sim, i, sim->instant);
+		forget_until(sim, i, sim->instant[i]);
 	else
 		assert_true(unit->retry_ns > sim->now &&
 			    unit->retry_ns <= sim->now + (unit->rpo_ns > SECOND ? unit->rpo_ns : SECOND));
-	sim->running = -1;
+	sim->running--;
+	sim->whole -= unit->whole;
+	if (outcome.stored && unit->whole) {
+		unit->whole = false;
+		unit->calendar_ns = SCHEDULE_NEVER;
+	}
+}
+
+/* The calendar asks, now and then. */
+static void sim_calendar(struct sim *sim)
+{
+	for (size_t i = 0; i < sim->whole_units; i++) {
+		struct schedule_unit *unit = &sim->units[i];
+
+		if (unit->running || unit->whole || !unit->has_point ||
+		    !random_one_in(&sim->random, 30))
+			continue;
+		unit->whole = true;
+		unit->calendar_ns = sim->now;
+	}
 }
 
 static void sim_look(struct sim *sim)
@@ -122,7 +150,7 @@ static void sim_look(struct sim *sim)
 			sim->skipped++;
 		else
 			assert_true(sim->now - unit->point_ns >= unit->idle_ns ||
-				    unit->full_ns <= sim->now);
+				    unit->calendar_ns <= sim->now);
 	}
 }
 
@@ -130,11 +158,13 @@ static void sim_look(struct sim *sim)
 static void sim_decide(struct sim *sim)
 {
 	sim_look(sim);
-	if (sim->running < 0) {
-		ssize_t i = schedule_pick(sim->units, sim->count);
+	for (;;) {
+		ssize_t i = schedule_pick(sim->units, sim->count,
+					  schedule_room(sim->most, sim->running, sim->whole));
 
-		if (i >= 0)
-			sim_begin(sim, i);
+		if (i < 0)
+			break;
+		sim_begin(sim, i);
 	}
 	for (size_t i = 0; i < sim->count; i++) {
 		struct schedule_unit *unit = &sim->units[i];
@@ -157,19 +187,22 @@ static void sim_run(struct sim *sim, int64_t until)
 	while (sim->now < until) {
 		int64_t next;
 
+		sim_calendar(sim);
 		sim_decide(sim);
 		next = schedule_wake(sim->units, sim->count, sim->now);
 		assert_true(next > sim->now);	/* never without a pause */
-		if (sim->running >= 0 && sim->run_end < next)
-			next = sim->run_end;
+		for (size_t i = 0; i < sim->count; i++)
+			if (sim->units[i].running && sim->run_end[i] < next)
+				next = sim->run_end[i];
 		for (size_t i = 0; i < sim->count; i++)
 			if (sim->next_write[i] < next)
 				next = sim->next_write[i];
 		if (next > until)
 			next = until;
 		sim->now = next;
-		if (sim->running >= 0 && sim->run_end <= sim->now)
-			sim_end(sim);
+		for (size_t i = 0; i < sim->count; i++)
+			if (sim->units[i].running && sim->run_end[i] <= sim->now)
+				sim_end(sim, i);
 		for (size_t i = 0; i < sim->count; i++)
 			if (sim->next_write[i] <= sim->now)
 				sim_write(sim, i);
@@ -182,7 +215,8 @@ static void sim_start(struct sim *sim, unsigned fit)
 	int64_t shortest = INT64_MAX;
 
 	sim->count = 1 + random_below(&sim->random, UNITS_MAX);
-	sim->running = -1;
+	if (!sim->most)
+		sim->most = 1;
 	for (size_t i = 0; i < sim->count; i++) {
 		struct schedule_unit *unit = &sim->units[i];
 
@@ -230,6 +264,40 @@ static void none_is_late(void **state)
 	assert_true(skipped > 1000 && worst > 500);
 }
 
+/* The same on several places, with units that read all of their volume for a long time. */
+static void a_full_delays_no_other(void **state)
+{
+	struct random_state random = random_start("a_full_delays_no_other");
+	static struct sim sim;
+	uint64_t wholes = 0, beside = 0, runs = 0;
+	int64_t worst = 0;
+
+	(void)state;
+	for (int round = 0; round < 60; round++) {
+		memset(&sim, 0, sizeof(sim));
+		sim.random = random;
+		sim.steady = true;
+		sim.most = 2 + (unsigned)random_below(&sim.random, 3);
+		sim_start(&sim, 850);
+		sim.whole_units = (unsigned)random_below(&sim.random, sim.count);
+		sim.whole_ns = random_span(&sim, 10, 200) * SECOND;
+		sim_run(&sim, 1500 * SECOND);
+		assert_true(sim.worst_ns <= 1000);
+		for (size_t i = sim.whole_units; i < sim.count; i++) {
+			assert_false(sim.units[i].missed);
+			runs += sim.runs[i];
+		}
+		wholes += sim.wholes;
+		beside += sim.beside;
+		worst = sim.worst_ns > worst ? sim.worst_ns : worst;
+		random = sim.random;
+	}
+	printf("  %llu runs, %llu of whole volumes, %llu beside others, the oldest write %lld "
+	       "per mille of its rpo\n", (unsigned long long)runs, (unsigned long long)wholes,
+	       (unsigned long long)beside, (long long)worst);
+	assert_true(wholes > 200 && beside > 1000 && worst > 500);
+}
+
 /* Failing and too slow: what is missed is said, everyone gets a turn, time goes on. */
 static void failures_and_overload(void **state)
 {
@@ -243,6 +311,9 @@ static void failures_and_overload(void **state)
 		sim.random = random;
 		sim_start(&sim, (unsigned)random_span(&sim, 100, 6000));
 		sim.failing = (unsigned)random_below(&sim.random, 60);
+		sim.most = 1 + (unsigned)random_below(&sim.random, 3);
+		sim.whole_units = (unsigned)random_below(&sim.random, sim.count + 1);
+		sim.whole_ns = random_span(&sim, 1, 100) * SECOND;
 		sim_run(&sim, 3000 * SECOND);
 		for (size_t i = 0; i < sim.count; i++)
 			assert_true(sim.runs[i] >= 1);
@@ -281,6 +352,7 @@ static void outage(void **state)
 	}
 }
 
+static const struct schedule_room one_place = { 1, 1 };
 static struct schedule_unit two[2];
 
 static void two_units(void)
@@ -307,14 +379,45 @@ static void turns(void **state)
 	assert_int_equal(schedule_look(two, 2, 0), -1);
 	assert_int_equal(schedule_look(two, 2, 47 * SECOND), 0);
 	schedule_dirty(&two[0], true);
-	assert_int_equal(schedule_pick(two, 2), 1);	/* due longest */
+	assert_int_equal(schedule_pick(two, 2, one_place), 1);	/* due longest */
 	schedule_begin(&two[1], 47 * SECOND);
-	assert_int_equal(schedule_pick(two, 2), 0);
+	assert_int_equal(schedule_pick(two, 2, one_place), 0);
 	schedule_end(&two[1], 48 * SECOND, &failed);
 	/* It was due first, but failed: not in front of the other. */
 	assert_int_equal(schedule_look(two, 2, 60 * SECOND), 1);
 	schedule_dirty(&two[1], true);
-	assert_int_equal(schedule_pick(two, 2), 0);
+	assert_int_equal(schedule_pick(two, 2, one_place), 0);
+}
+
+static void places(void **state)
+{
+	struct schedule_room room;
+
+	(void)state;
+	for (unsigned most = 1; most < 5; most++)
+		for (unsigned whole = 0; whole < 6; whole++)
+			for (unsigned running = whole; running < 6; running++) {
+				room = schedule_room(most, running, whole);
+				assert_int_equal(room.runs, running < most ? most - running : 0);
+				/* A reload may have made it less than there go on. */
+				assert_int_equal(room.whole > 0, whole < (most > 1 ? most - 1 : 1));
+			}
+	two_units();
+	for (int i = 0; i < 2; i++) {
+		schedule_point(&two[i], -200 * SECOND);
+		schedule_dirty(&two[i], true);
+	}
+	schedule_point(&two[0], -300 * SECOND);
+	schedule_dirty(&two[0], true);
+	assert_int_equal(schedule_pick(two, 2, (struct schedule_room){ 1, 1 }), 0);
+	two[0].whole = true;
+	assert_int_equal(schedule_pick(two, 2, (struct schedule_room){ 1, 1 }), 0);
+	assert_int_equal(schedule_pick(two, 2, (struct schedule_room){ 1, 0 }), 1);
+	assert_int_equal(schedule_pick(two, 2, (struct schedule_room){ 0, 1 }), -1);
+	two[1].busy = true;
+	assert_int_equal(schedule_pick(two, 2, (struct schedule_room){ 1, 0 }), -1);
+	two[0].whole = false;
+	assert_int_equal(schedule_pick(two, 2, (struct schedule_room){ 1, 0 }), 0);
 }
 
 static void fulls_and_windows(void **state)
@@ -325,23 +428,23 @@ static void fulls_and_windows(void **state)
 	schedule_point(&two[1], 0);
 	two[1].open = false;
 	two[1].opens_ns = 500 * SECOND;
-	two[0].full_ns = 10 * SECOND;
+	two[0].calendar_ns = 10 * SECOND;
 	assert_true(schedule_wake(two, 2, 0) == 10 * SECOND);
 	assert_int_equal(schedule_look(two, 2, 10 * SECOND), 0);
 	/* A full is due although nothing was written. */
 	assert_false(schedule_clean(&two[0], 10 * SECOND));
-	assert_int_equal(schedule_pick(two, 2), 0);
-	two[0].full_ns = SCHEDULE_NEVER;
+	assert_int_equal(schedule_pick(two, 2, one_place), 0);
+	two[0].calendar_ns = SCHEDULE_NEVER;
 	schedule_begin(&two[0], 10 * SECOND);
 	/* Closed: neither run, nor looked at, nor late. */
 	assert_int_equal(schedule_look(two, 2, 300 * SECOND), -1);
 	schedule_dirty(&two[1], true);
-	assert_int_equal(schedule_pick(two, 2), -1);
+	assert_int_equal(schedule_pick(two, 2, one_place), -1);
 	assert_int_equal(schedule_objective(two, 2, 1, 300 * SECOND), SCHEDULE_SAME);
 	two[1].open = true;
 	two[1].opened_ns = 500 * SECOND;
 	assert_int_equal(schedule_objective(two, 2, 1, 501 * SECOND), SCHEDULE_SAME);
-	assert_int_equal(schedule_pick(two, 2), 1);
+	assert_int_equal(schedule_pick(two, 2, one_place), 1);
 	assert_int_equal(schedule_objective(two, 2, 1, 600 * SECOND), SCHEDULE_MISSED);
 	assert_int_equal(schedule_objective(two, 2, 1, 601 * SECOND), SCHEDULE_SAME);
 }
@@ -368,13 +471,13 @@ static void long_run(void **state)
 	(void)state;
 	two_units();
 	schedule_point(&two[0], 0);
-	two[0].full_ns = 10 * SECOND;
+	two[0].calendar_ns = 10 * SECOND;
 	assert_false(schedule_clean(&two[0], 10 * SECOND));
 	schedule_begin(&two[0], 10 * SECOND);
 	assert_int_equal(schedule_objective(two, 1, 0, 110 * SECOND), SCHEDULE_SAME);
 	assert_true(schedule_wake(two, 1, 20 * SECOND) == 110 * SECOND + 1);
 	assert_int_equal(schedule_objective(two, 1, 0, 110 * SECOND + 1), SCHEDULE_MISSED);
-	two[0].full_ns = SCHEDULE_NEVER;
+	two[0].calendar_ns = SCHEDULE_NEVER;
 	assert_true(schedule_end(&two[0], 500 * SECOND, &stored) == 490 * SECOND);
 	assert_int_equal(schedule_objective(two, 1, 0, 500 * SECOND), SCHEDULE_SAME);
 	/* A full says nothing about the usual run. */
@@ -423,9 +526,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(none_is_late),
+		cmocka_unit_test(a_full_delays_no_other),
 		cmocka_unit_test(failures_and_overload),
 		cmocka_unit_test(outage),
 		cmocka_unit_test(turns),
+		cmocka_unit_test(places),
 		cmocka_unit_test(fulls_and_windows),
 		cmocka_unit_test(distrust),
 		cmocka_unit_test(long_run),

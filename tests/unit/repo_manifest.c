@@ -55,6 +55,24 @@ static void names_that_are_no_text(void **state)
 	point_fini(&point);
 }
 
+/* What is there must make sense; 0 is said by leaving it out. */
+static void the_full_of_a_differential(void **state)
+{
+	static const char *const wrong[] = { "0", "7", "8", "-1", "\"6\"", "6.0", "null" };
+	char text[sizeof(golden) + 32];
+	struct point point;
+
+	(void)state;
+	snprintf(text, sizeof(text), "{\"full\": 6,%s", golden + 1);
+	manifest_parse(text, strlen(text), &point);
+	assert_int_equal(point.full, 6);
+	point_fini(&point);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(text, sizeof(text), "{\"full\": %s,%s", wrong[i], golden + 1);
+		manifest_check_refused(text, strlen(text));
+	}
+}
+
 /* ---- damage -------------------------------------------------------------------- */
 
 static void truncated(void **state)
@@ -95,6 +113,7 @@ static void check_any(const char *text, size_t length, unsigned *accepted)
 	assert_true(point.number > 0 && point.parent < point.number);
 	assert_true(point.base > 0 && point.base <= point.number);
 	assert_true(point.depth <= POINT_DEPTH_MAX);
+	assert_true(point.full < point.number);
 	assert_true(point.volume_bytes > 0 && point.volume_bytes <= 1ull << 62);
 	assert_true(point.wrap_count <= REPO_RECIPIENTS_MAX);
 	assert_true(point.map_bytes <= POINT_MAP_MAX);
@@ -153,6 +172,7 @@ int main(void)
 		cmocka_unit_test(round_trip),
 		cmocka_unit_test(text_is_canonical),
 		cmocka_unit_test(names_that_are_no_text),
+		cmocka_unit_test(the_full_of_a_differential),
 		cmocka_unit_test(truncated),
 		cmocka_unit_test(flipped_bits),
 		cmocka_unit_test(mangled),

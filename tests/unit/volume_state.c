@@ -42,7 +42,10 @@ static void random_volume_state(struct volume_state *state)
 	state->bytes = random_number(63);
 	state->head_point = random_number(63);
 	state->head_time_ns = random_number(63);
+	state->full_point = random_number(63);
 	state->full_time_ns = random_number(63);
+	state->synthetic_time_ns = random_number(63);
+	state->differential_time_ns = random_number(63);
 	state->since_ns = random_number(63);
 	state->recursion_misses = random_number(63);
 	state->base.kernel_write_sectors = random_number(63);
