@@ -7,7 +7,6 @@
 #include "agent/repo/replicate_private.h"
 
 #include "agent/base/cleanup.h"
-#include "agent/base/fault.h"
 #include "agent/base/interrupt.h"
 #include "agent/repo/point_format.h"
 #include "agent/repo/retention_format.h"
@@ -55,8 +54,7 @@ static int copy_small(struct replication *replication, const struct object *obje
 	digest_of(replication->piece, object->bytes, sha256);
 	if (memcmp(sha256, object->sha256, sizeof(sha256)))
 		return object_damaged(replication, object, "is damaged", err);
-	return FAULT_ERR("replicate.object", err) ?:
-	       store_put(replication->target->store, object->key, replication->piece,
+	return store_put(replication->target->store, object->key, replication->piece,
 			 object->bytes, 0, err);
 }
 
@@ -99,7 +97,7 @@ static int copy_large(struct replication *replication, const struct object *obje
 
 	if (ret)
 		return ret;
-	ret = copy_pieces(replication, object, upload, err) ?: FAULT_ERR("replicate.object", err);
+	ret = copy_pieces(replication, object, upload, err);
 	if (!ret)
 		return store_upload_finish(upload, err);
 	store_upload_abort(upload);
@@ -214,8 +212,7 @@ static int point_put(struct replication *replication, const struct point *point,
 	int ret;
 
 	point_key(&point->volume, point->number, key);
-	ret = FAULT_ERR("replicate.point", err) ?:
-	      store_put(replication->target->store, key, object, length, STORE_IF_ABSENT, err);
+	ret = store_put(replication->target->store, key, object, length, STORE_IF_ABSENT, err);
 	return ret == -EEXIST ? point_taken(replication, point, err) : ret;
 }
 
