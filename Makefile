@@ -40,7 +40,7 @@ SANITIZER := fuzzer-no-link,address,undefined
 endif
 
 PACKAGES := libbpf devmapper libudev liburing libzstd libcurl libcrypto jansson expat \
-	blkid ini_config libsystemd
+	blkid ini_config libsystemd libmicrohttpd
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -Wformat=2 -Wundef

@@ -14,6 +14,7 @@
 #include "agent/repo/repo.h"
 
 #include <jansson.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -29,6 +30,7 @@ struct cli {
 	size_t override_count;
 	char *owned[2];			/* overrides made from --state, --repository */
 	bool json;
+	bool log_format_given;
 	const char *store;		/* --store: "repository" or a further one; NULL: not given */
 	struct config config;		/* loaded before run() */
 	char **arguments;		/* after options */
@@ -40,7 +42,8 @@ struct cli {
 struct cli_option {
 	const char *name;		/* "to", without dashes */
 	char letter;			/* 0 for none */
-	const char *argument;		/* "DEVICE|FILE" */
+	const char *argument;		/* "DEVICE|FILE"; "[=SECONDS]": may be left out, and
+					 * the value is NULL then; of those without a letter */
 	const char *help;
 	/* Stores it in cli->settings; EXIT_USAGE for a bad value. NULL: `flag`. */
 	int (*take)(struct cli *cli, const char *value, struct error *err);
@@ -96,6 +99,10 @@ int cli_host_open(struct cli *cli, unsigned use, struct host *host, struct error
  * changed in place. */
 void cli_split_point(char *text, const char **point);
 
+/* Where what is known of a volume's points is kept: point_facts_load's `path`. */
+void cli_facts_path(const struct cli *cli, const struct repo_volume *volume,
+		    char path[static PATH_MAX]);
+
 /* The recovery key options, for the verbs that open data. */
 struct cli_key {
 	const char *path;
@@ -120,6 +127,9 @@ json_t *cli_uuid_json(const struct uuid *uuid);
 
 /* status_stores.c: how far a volume is in each further store, as far as is remembered. */
 json_t *stores_json(const struct config *config, const struct volume_status *status);
+/* Those that lack points, in a few words, or "". */
+void stores_behind(const struct config *config, const struct volume_status *status, char *text,
+		   size_t room);
 void stores_print(const struct config *config, const struct volume_status *status);
 
 /* Into a rotating set of static buffers: fit for one printf. Main thread only. */

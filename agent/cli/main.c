@@ -32,7 +32,7 @@ static int print_error(const struct error *err, bool json)
 
 	fflush(stdout);
 	if (!json) {
-		fprintf(stderr, "clawback: %s\n", err->message);
+		log_error("%s", err->message);
 		return (int)err->exit;
 	}
 	object = json_pack("{s:s, s:i, s:o}", "message_type", "exit_error", "code",
@@ -64,6 +64,8 @@ static int run_verb(struct cli *cli, int argc, char **argv, struct error *err)
 	if (!ret && !verb->no_config)
 		ret = config_load(cli->config_path, cli->config_given, cli->overrides,
 				  cli->override_count, &cli->config, err);
+	if (!ret && !verb->no_config && !cli->log_format_given)
+		log_set_format(cli->config.agent.log_format);
 	if (!ret) {
 		ret = verb->run(cli, err);
 		config_fini(&cli->config);

@@ -76,12 +76,24 @@ static int take_verbose(struct cli *cli, const char *value, struct error *err)
 	return 0;
 }
 
+static int take_log_format(struct cli *cli, const char *value, struct error *err)
+{
+	enum log_format format;
+
+	if (log_format_parse(value, &format))
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "give auto, text or json");
+	cli->log_format_given = true;
+	log_set_format(format);
+	return 0;
+}
+
 static const struct cli_option common_options[] = {
 	CLI_TAKE("config", 0, "FILE", "configuration (default " CONFIG_PATH ")", take_config),
 	CLI_TAKE("state", 0, "DIR", "state folder (default " CONFIG_STATE ")", take_state),
 	CLI_TAKE("repository", 'r', "URL", "file:///PATH or s3://BUCKET[/PREFIX]", take_repository),
 	CLI_TAKE("option", 'o', "SECTION.KEY=VALUE", "as in the configuration; may be repeated", take_override),
 	CLI_TAKE("json", 0, NULL, "machine-readable output", take_json),
+	CLI_TAKE("log-format", 0, "FORMAT", "auto, text or json: of what is said on stderr", take_log_format),
 	CLI_TAKE("quiet", 'q', NULL, "warnings and errors only", take_quiet),
 	CLI_TAKE("verbose", 'v', NULL, "say more", take_verbose),
 	{ .name = NULL },
@@ -103,14 +115,14 @@ static void option_set_add(struct option_set *set, const struct cli_option *opti
 
 		set->options[set->count] = options;
 		set->names[set->count].name = options->name;
-		set->names[set->count].has_arg = options->argument ? required_argument
-								   : no_argument;
+		set->names[set->count].has_arg = !options->argument ? no_argument :
+			*options->argument == '[' ? optional_argument : required_argument;
 		set->names[set->count].val = 256 + (int)set->count;
 		set->count++;
 		if (!options->letter)
 			continue;
 		set->letters[used] = options->letter;
-		if (options->argument)
+		if (options->argument && *options->argument != '[')
 			set->letters[used + 1] = ':';
 	}
 }
@@ -192,7 +204,7 @@ static void help_options(const struct cli_option *options)
 		snprintf(left, sizeof(left), "%s%c%s--%s%s%s",
 			 options->letter ? "-" : " ", options->letter ? options->letter : ' ',
 			 options->letter ? ", " : "  ", options->name,
-			 options->argument ? " " : "",
+			 options->argument && *options->argument != '[' ? " " : "",
 			 options->argument ? options->argument : "");
 		printf("  %-34s %s\n", left, options->help);
 	}

@@ -1,6 +1,8 @@
 /* How far long work has come: for a terminal, a log, or a program. */
 #include "agent/cli/cli.h"
 
+#include "agent/base/log.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -26,7 +28,7 @@ void progress_start(struct progress *progress, bool json, const char *format, ..
 	vsnprintf(progress->what, sizeof(progress->what), format, args);
 	va_end(args);
 	progress->json = json;
-	progress->terminal = !json && isatty(STDERR_FILENO);
+	progress->terminal = !json && log_is_text() && isatty(STDERR_FILENO);
 	progress->started_ns = progress->printed_ns = now_ns();
 }
 
@@ -40,6 +42,16 @@ static void print_json(const struct progress *progress, uint64_t done, uint64_t 
 				 "total_bytes", (json_int_t)total, "fraction",
 				 total ? (double)done / (double)total : 1.0,
 				 "seconds_elapsed", (double)elapsed / 1e9), true, &ignored);
+}
+
+/* Among lines that are no text it has to be one of them. */
+static void print_line(const struct progress *progress, const char *text)
+{
+	if (log_is_text())
+		fprintf(stderr, "%s%s%s", progress->terminal ? "\r" : "", text,
+			progress->terminal ? "\033[K" : "\n");
+	else
+		log_note("%s", text);
 }
 
 /* Whether it is time to say something again. */
@@ -57,6 +69,7 @@ static bool progress_due(struct progress *progress, uint64_t now)
 void progress_report(struct progress *progress, uint64_t done, uint64_t total)
 {
 	uint64_t now = now_ns(), elapsed = now - progress->started_ns, rate, left;
+	char text[384];
 
 	if (!progress_due(progress, now))
 		return;
@@ -66,17 +79,17 @@ void progress_report(struct progress *progress, uint64_t done, uint64_t total)
 	}
 	rate = elapsed ? (uint64_t)((double)done * 1e9 / (double)elapsed) : 0;
 	left = rate ? (total - done) / rate : 0;
-	fprintf(stderr, "%s%s: %.1f %%, %s of %s, %s/s, %s left%s",
-		progress->terminal ? "\r" : "", progress->what,
-		total ? 100.0 * (double)done / (double)total : 100.0, text_bytes(done),
-		text_bytes(total), text_bytes(rate), text_duration(left * 1000000000u),
-		progress->terminal ? "\033[K" : "\n");
+	snprintf(text, sizeof(text), "%s: %.1f %%, %s of %s, %s/s, %s left", progress->what,
+		 total ? 100.0 * (double)done / (double)total : 100.0, text_bytes(done),
+		 text_bytes(total), text_bytes(rate), text_duration(left * 1000000000u));
+	print_line(progress, text);
 }
 
 void progress_points(struct progress *progress, uint64_t done, uint64_t total)
 {
 	uint64_t now = now_ns(), elapsed = now - progress->started_ns;
 	struct error ignored = ERROR_INIT;
+	char text[256];
 
 	if (!progress_due(progress, now))
 		return;
@@ -87,9 +100,9 @@ void progress_points(struct progress *progress, uint64_t done, uint64_t total)
 			&ignored);
 		return;
 	}
-	fprintf(stderr, "%s%s: %llu of %llu points%s", progress->terminal ? "\r" : "",
-		progress->what, (unsigned long long)done, (unsigned long long)total,
-		progress->terminal ? "\033[K" : "\n");
+	snprintf(text, sizeof(text), "%s: %llu of %llu points", progress->what,
+		 (unsigned long long)done, (unsigned long long)total);
+	print_line(progress, text);
 }
 
 void progress_end(struct progress *progress)

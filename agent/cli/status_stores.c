@@ -85,3 +85,22 @@ void stores_print(const struct config *config, const struct volume_status *statu
 		replica_state_fini(&seen.state);
 	}
 }
+
+void stores_behind(const struct config *config, const struct volume_status *status, char *text,
+		   size_t room)
+{
+	size_t used = 0;
+
+	*text = '\0';
+	for (size_t i = 0; i < config->store_count && used < room; i++) {
+		struct seen seen;
+
+		seen_load(config, &config->stores[i], status, &seen);
+		if (seen.lag.points)
+			used += (size_t)snprintf(text + used, room - used, "%sstore %s lacks %" PRIu64
+						 " points, for %s", used ? "; " : "",
+						 config->stores[i].name, seen.lag.points,
+						 text_duration(seen.lag.ns));
+		replica_state_fini(&seen.state);
+	}
+}

@@ -165,6 +165,22 @@ static void check_repository(struct doctor *doctor)
 	host_close(&host);
 }
 
+/* A backup goes on without; nobody would hear that it does not. */
+static void check_notify(struct doctor *doctor)
+{
+	const struct config *config = &doctor->cli->config;
+	const struct config_notify *notify = &config->notify;
+	struct error err = ERROR_INIT;
+
+	if (!*notify->command && !*notify->webhook && !*notify->webhook_file && !*notify->mail_to)
+		return;
+	if (protect_notify_check(config, &err))
+		found(doctor, FINDING_NOTE, "notify", "mend it, else nobody is told of failures",
+		      "%s", err.message);
+	else
+		found(doctor, FINDING_OK, "notify", NULL, "what it names is there");
+}
+
 /* One that nothing was copied to yet is made by replicate. */
 static void check_stores(struct doctor *doctor)
 {
@@ -208,6 +224,7 @@ static int doctor_run(struct cli *cli, struct error *err)
 	check_volumes(&doctor);
 	check_repository(&doctor);
 	check_stores(&doctor);
+	check_notify(&doctor);
 	if (cli->json)
 		ret = cli_print_json(json_pack("{s:O, s:i}", "checks", doctor.list, "bad",
 					       (int)doctor.bad), false, err);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,9 +56,12 @@ static void history_fini(struct history *history)
 	free(history->points);
 }
 
-static int history_points(struct host *host, struct history *history, struct error *err)
+static int history_points(struct cli *cli, struct host *host, struct history *history,
+			  struct error *err)
 {
 	CLEANUP_FREE uint64_t *numbers = NULL;
+	CLEANUP_FREE struct point_facts *facts = NULL;
+	char path[PATH_MAX];
 	int ret = point_numbers(host->repo, &history->volume.id, &numbers, &history->count, err);
 
 	if (ret)
@@ -65,31 +69,27 @@ static int history_points(struct host *host, struct history *history, struct err
 	history->points = calloc(history->count + 1, sizeof(*history->points));
 	if (!history->points)
 		return error_set(err, -ENOMEM, "listing points: out of memory");
-	for (size_t i = 0; !ret && i < history->count; i++) {
-		struct policy_point *at = &history->points[i];
-		struct point point;
-
-		ret = point_load(host->repo, &history->volume.id, numbers[i], &point, err);
-		if (ret)
-			break;
-		at->number = point.number;
-		at->time_ns = point.time_ns;
-		at->pinned = extent_list_contains(&history->retention.pinned, point.number);
-		point_fini(&point);
-	}
+	cli_facts_path(cli, &history->volume, path);
+	ret = point_facts_load(host->repo, &history->volume.id, numbers, history->count, path,
+			       &facts, err);
+	for (size_t i = 0; !ret && i < history->count; i++)
+		history->points[i] = (struct policy_point){
+			.number = facts[i].number, .time_ns = facts[i].time_ns,
+			.pinned = extent_list_contains(&history->retention.pinned,
+						       facts[i].number),
+		};
 	return ret;
 }
 
 /* The record first: if another follows it meanwhile, committing ours will fail. */
-static int history_load(struct host *host, const char *name, struct history *history,
-			struct error *err)
+static int history_load(struct cli *cli, struct host *host, const char *name, struct history *history, struct error *err)
 {
 	int ret = repo_volume_find(host->repo, name, &history->volume, err);
 
 	if (!ret)
 		ret = retention_load(host->repo, &history->volume.id, &history->retention, err);
 	if (!ret)
-		ret = history_points(host, history, err);
+		ret = history_points(cli, host, history, err);
 	if (!ret && !history->count)
 		ret = error_set(err, -ENOENT, "%s has no recovery point yet",
 				history->volume.name);
@@ -233,7 +233,7 @@ static int forget_named(struct cli *cli, struct host *host, char *text, struct e
 	int ret;
 
 	cli_split_point(text, &which);
-	ret = history_load(host, text, &history, err);
+	ret = history_load(cli, host, text, &history, err);
 	if (!ret)
 		ret = which ? choose_by_name(cli, host, which, &history, err)
 			    : choose_by_policy(cli, &history, err);

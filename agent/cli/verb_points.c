@@ -5,52 +5,121 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-static void points_row(const struct point *point, bool pinned)
+struct points {
+	uint64_t last;			/* 0: all */
+	uint64_t since_ns;
+};
+
+static struct points *of(struct cli *cli)
 {
-	printf("%8" PRIu64 "  %-20s  %-11s  %-11s  %10s  %10s%s\n", point->number,
-	       text_time(point->time_ns), point_kind_name(point->kind),
-	       point_consistency_name(point->consistency), text_bytes(point->marked_bytes),
-	       text_bytes(point->stored_bytes), pinned ? "  pinned" : "");
+	return cli->settings;
 }
 
-static void points_show(const struct cli *cli, const struct point *point, bool pinned,
-			json_t *list)
+static int take_last(struct cli *cli, const char *value, struct error *err)
 {
-	json_t *object = cli->json ? cli_point_json(point) : NULL;
+	char *end;
 
-	if (!cli->json)
-		points_row(point, pinned);
-	else if (object && !json_object_set_new(object, "pinned", json_boolean(pinned)))
-		json_array_append_new(list, object);
+	errno = 0;
+	of(cli)->last = strtoull(value, &end, 10);
+	return errno || *end || *value < '1' || *value > '9' ?
+	       error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%.40s\" is no number of points",
+			      value) : 0;
+}
+
+static int take_since(struct cli *cli, const char *value, struct error *err)
+{
+	uint64_t end_ns;
+
+	return point_time_parse(value, &of(cli)->since_ns, &end_ns) ? 0 :
+	       error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%.40s\" is no UTC time like "
+			      "2026-11-23T20:15:00Z", value);
+}
+
+/* What is listed, and as what. */
+struct listing {
+	const struct retention *retention;
+	json_t *list;
+};
+
+static void points_row(const struct listing *listing, const struct point_facts *facts)
+{
+	bool pinned = extent_list_contains(&listing->retention->pinned, facts->number);
+
+	printf("%8" PRIu64 "  %-20s  %-11s  %-11s  %10s  %10s%s\n", facts->number,
+	       text_time(facts->time_ns), point_kind_name(facts->kind),
+	       point_consistency_name(facts->consistency), text_bytes(facts->marked_bytes),
+	       text_bytes(facts->stored_bytes), pinned ? "  pinned" : "");
+}
+
+static int points_object(void *context, const struct point *point, struct error *err)
+{
+	const struct listing *listing = context;
+	json_t *object = cli_point_json(point);
+	bool pinned = extent_list_contains(&listing->retention->pinned, point->number);
+
+	(void)err;
+	if (object && !json_object_set_new(object, "pinned", json_boolean(pinned)))
+		json_array_append_new(listing->list, object);
 	else
 		json_decref(object);
+	return 0;
+}
+
+/* All that a manifest says is for JSON; a list makes do with what is remembered. */
+static int points_print(struct cli *cli, struct host *host, const struct repo_volume *volume,
+			struct listing *listing, const uint64_t *numbers, size_t count,
+			struct error *err)
+{
+	CLEANUP_FREE struct point_facts *facts = NULL;
+	CLEANUP_FREE uint64_t *chosen = calloc(count + 1, sizeof(*chosen));
+	char path[PATH_MAX];
+	size_t n = 0;
+	int ret;
+
+	if (!chosen)
+		return error_set(err, -ENOMEM, "listing points: out of memory");
+	/* The newest few are read sooner than all are remembered. */
+	cli_facts_path(cli, volume, path);
+	if (!cli->json || of(cli)->since_ns) {
+		ret = point_facts_load(host->repo, &volume->id, numbers, count,
+				       of(cli)->last ? NULL : path, &facts, err);
+		if (ret)
+			return ret;
+	}
+	if (!cli->json)
+		printf("%8s  %-20s  %-11s  %-11s  %10s  %10s\n", "POINT", "TIME", "KIND",
+		       "CONSISTENCY", "MARKED", "STORED");
+	for (size_t i = 0; i < count; i++) {
+		if (facts && facts[i].time_ns < of(cli)->since_ns)
+			continue;
+		chosen[n++] = numbers[i];
+		if (!cli->json)
+			points_row(listing, &facts[i]);
+	}
+	return !cli->json ? 0 : points_load(host->repo, &volume->id, chosen, n, points_object,
+					    listing, err);
 }
 
 static int points_each(struct cli *cli, struct host *host, const struct repo_volume *volume,
 		       json_t *list, struct error *err)
 {
 	CLEANUP_FREE uint64_t *numbers = NULL;
+	uint64_t last = of(cli)->last;
 	struct retention retention;
-	size_t count = 0;
+	struct listing listing = { &retention, list };
+	size_t count = 0, skip;
 	int ret = retention_load(host->repo, &volume->id, &retention, err);
 
 	if (ret)
 		return ret;
 	ret = point_numbers(host->repo, &volume->id, &numbers, &count, err);
-	if (!ret && !cli->json)
-		printf("%8s  %-20s  %-11s  %-11s  %10s  %10s\n", "POINT", "TIME", "KIND",
-		       "CONSISTENCY", "MARKED", "STORED");
-	for (size_t i = 0; !ret && i < count; i++) {
-		struct point point;
-
-		ret = point_load(host->repo, &volume->id, numbers[i], &point, err);
-		if (ret)
-			break;
-		points_show(cli, &point, extent_list_contains(&retention.pinned, point.number),
-			    list);
-		point_fini(&point);
+	if (!ret) {
+		skip = last && last < count ? count - last : 0;
+		ret = points_print(cli, host, volume, &listing, numbers + skip, count - skip, err);
 	}
 	retention_fini(&retention);
 	return ret;
@@ -169,13 +238,19 @@ static int show_run(struct cli *cli, struct error *err)
 	return ret;
 }
 
-static const struct cli_option points_options[] = { CLI_STORE, { .name = NULL } };
+static const struct cli_option points_options[] = {
+	CLI_TAKE("last", 0, "N", "only the N newest", take_last),
+	CLI_TAKE("since", 0, "TIME", "only those of that UTC time or later", take_since),
+	CLI_STORE,
+	{ .name = NULL },
+};
 
 const struct cli_verb verb_points = {
 	.name = "points",
 	.arguments = "[VOLUME]",
 	.summary = "List a volume's recovery points; without one, the volumes",
 	.options = points_options,
+	.settings_size = sizeof(struct points),
 	.maximum = 1,
 	.run = points_run,
 };

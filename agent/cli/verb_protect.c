@@ -101,40 +101,79 @@ static json_t *event_json(const struct protect_event *event)
 
 /* ---- for people ---------------------------------------------------------- */
 
+/* Made once for each kind, to find and to explain its messages by; never changed. */
+static const char *const message_ids[] = {
+	[PROTECT_CYCLE_STARTED] = "898328af52684e16aa1f4235f7a46197",
+	[PROTECT_CYCLE_ENDED] = "760865a2f1b34bcbb693ab26780184dd",
+	[PROTECT_CYCLE_SKIPPED] = "0f1d2188e14b437cbd0b6464abc5fa66",
+	[PROTECT_CYCLE_FAILED] = "cfe24acb4e704043a7383366d3f5df0b",
+	[PROTECT_RPO_MISSED] = "bb175b48f48349dd9e18bbb5fa7f8861",
+	[PROTECT_RPO_RECOVERED] = "182aada0a1034721bb5dd1468a018968",
+	[PROTECT_RELOADED] = "f53188c72ae045a18a89d0b13cbf0914",
+	[PROTECT_STOPPING] = "cd321912b7a149e2b4ec479494061454",
+	[PROTECT_PLANNED] = NULL,
+	[PROTECT_REPLICATED] = "6faae41310c24aa7ad653d973fc6449d",
+	[PROTECT_STORE_FAILED] = "8751ceff913b4085958c6456904a5568",
+	[PROTECT_STORE_LAGS] = "52f986713b2a4fc9bd9b5ba59f25e745",
+	[PROTECT_STORE_RECOVERED] = "eb0d82791df14bf9bba7f62aff25eb3a",
+};
+
+static struct log_fields fields_of(const struct protect_event *event)
+{
+	return (struct log_fields){
+		.event = event_names[event->type], .message_id = message_ids[event->type],
+		.unit = event->unit, .group = event->group,
+		.volume = event->unit && !event->group ? event->unit : NULL,
+		.store = event->store,
+	};
+}
+
+static void say_point(const struct protect_event *event, const struct protect_part *part)
+{
+	struct log_fields fields = fields_of(event);
+
+	/* Also of a run that failed in part. */
+	fields.event = event_names[PROTECT_CYCLE_ENDED];
+	fields.message_id = message_ids[PROTECT_CYCLE_ENDED];
+	fields.volume = part->volume;
+	fields.point = part->number;
+	log_event(LOG_NOTES, &fields, "%s: %s point %" PRIu64 "%s, stored %s, in %s; its oldest "
+		  "write was at most %s old", part->volume, point_kind_name(part->kind),
+		  part->number, part->rescan ? " by comparing" : "",
+		  text_bytes(part->stored_bytes), text_duration(event->duration_ns),
+		  text_duration(event->age_ns));
+}
+
 static void say_points(const struct protect_event *event)
 {
-	for (size_t i = 0; i < event->part_count; i++) {
-		const struct protect_part *part = &event->parts[i];
-
-		if (part->committed)
-			log_note("%s: %s point %" PRIu64 "%s, stored %s, in %s; its oldest write "
-				 "was at most %s old", part->volume, point_kind_name(part->kind),
-				 part->number, part->rescan ? " by comparing" : "",
-				 text_bytes(part->stored_bytes), text_duration(event->duration_ns),
-				 text_duration(event->age_ns));
-	}
+	for (size_t i = 0; i < event->part_count; i++)
+		if (event->parts[i].committed)
+			say_point(event, &event->parts[i]);
 }
 
 static void say_store(const struct protect_event *event)
 {
+	struct log_fields fields = fields_of(event);
 	const char *why = event->why;
 
 	if (event->type == PROTECT_REPLICATED)
-		log_detail("store %s: copied %" PRIu64 " points in %s", event->store, event->points,
-			   text_duration(event->duration_ns));
+		log_event(LOG_DETAILS, &fields, "store %s: copied %" PRIu64 " points in %s",
+			  event->store, event->points, text_duration(event->duration_ns));
 	else if (event->type == PROTECT_STORE_FAILED)
-		log_warning("%s; again at %s", event->error->message, text_time(event->due_ns));
+		log_event(LOG_WARNINGS, &fields, "%s; again at %s", event->error->message,
+			  text_time(event->due_ns));
 	else if (event->type == PROTECT_STORE_LAGS)
-		log_warning("store %s has lacked points for %s, %" PRIu64 " by now%s%s", event->store,
-			    text_duration(event->age_ns), event->points,
-			    *why ? "; the last failure: " : "", why);
+		log_event(LOG_WARNINGS, &fields, "store %s has lacked points for %s, %" PRIu64
+			  " by now%s%s", event->store, text_duration(event->age_ns), event->points,
+			  *why ? "; the last failure: " : "", why);
 	else
-		log_note("store %s has all points again", event->store);
+		log_event(LOG_NOTES, &fields, "store %s has all points again", event->store);
 }
 
 static void say(const struct protect_event *event)
 {
 	const char *why = event->why, *unit = event->unit;
+	struct log_fields fields = fields_of(event);
 
 	switch (event->type) {
 	case PROTECT_REPLICATED:
@@ -144,39 +183,39 @@ static void say(const struct protect_event *event)
 		say_store(event);
 		break;
 	case PROTECT_CYCLE_STARTED:
-		log_detail("%s: a run begins%s%s", unit, *why ? ": " : "", why);
+		log_event(LOG_DETAILS, &fields, "%s: a run begins%s%s", unit, *why ? ": " : "", why);
 		break;
 	case PROTECT_CYCLE_ENDED:
 		say_points(event);
 		break;
 	case PROTECT_CYCLE_SKIPPED:
-		log_note("%s: no point: %s", unit, why);
+		log_event(LOG_NOTES, &fields, "%s: no point: %s", unit, why);
 		break;
 	case PROTECT_CYCLE_FAILED:
 		say_points(event);
-		log_warning("%s: %s; again at %s", unit, event->error->message,
-			    text_time(event->due_ns));
+		log_event(LOG_WARNINGS, &fields, "%s: %s; again at %s", unit,
+			  event->error->message, text_time(event->due_ns));
 		break;
 	case PROTECT_RPO_MISSED:
-		log_warning("%s: the objective of %s is missed, or will be before a run can "
-			    "end%s%s%s%s", unit, text_duration(event->rpo_ns),
-			    event->age_ns ? "; its oldest write may be older than " : "",
-			    event->age_ns ? text_duration(event->age_ns) : "",
-			    *why ? "; the last failure: " : "", why);
+		log_event(LOG_WARNINGS, &fields, "%s: the objective of %s is missed, or will be "
+			  "before a run can end%s%s%s%s", unit, text_duration(event->rpo_ns),
+			  event->age_ns ? "; its oldest write may be older than " : "",
+			  event->age_ns ? text_duration(event->age_ns) : "",
+			  *why ? "; the last failure: " : "", why);
 		break;
 	case PROTECT_RPO_RECOVERED:
-		log_note("%s: the objective of %s is met again", unit,
-			 text_duration(event->rpo_ns));
+		log_event(LOG_NOTES, &fields, "%s: the objective of %s is met again", unit,
+			  text_duration(event->rpo_ns));
 		break;
 	case PROTECT_RELOADED:
 		if (event->error)
-			log_warning("the new configuration is refused, the old one stays: %s",
-				    event->error->message);
+			log_event(LOG_WARNINGS, &fields, "the new configuration is refused, "
+				  "the old one stays: %s", event->error->message);
 		else
-			log_note("took the configuration anew");
+			log_event(LOG_NOTES, &fields, "took the configuration anew");
 		break;
 	case PROTECT_STOPPING:
-		log_note("stopping%s%s", *why ? " " : "", why);
+		log_event(LOG_NOTES, &fields, "stopping%s%s", *why ? " " : "", why);
 		break;
 	case PROTECT_PLANNED:
 		printf("%s: %s at %s, objective %s%s%s\n", unit, backup_type_name(event->asked),

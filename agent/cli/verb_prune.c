@@ -41,18 +41,23 @@ static int print_json(struct cli *cli, const struct repo_volume *volume,
 		      struct error *err)
 {
 	return cli_print_json(json_pack(
-		"{s:s, s:s, s:o, s:I, s:I, s:I, s:s?, s:I, s:I, s:I, s:I, s:I, s:f}", "message_type",
+		"{s:s, s:s, s:o, s:I, s:I, s:I, s:s?, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I}", "message_type",
 		of(cli)->dry_run ? "dry_run" : "summary", "volume", volume->name, "volume_id",
 		cli_uuid_json(&volume->id), "points", (json_int_t)result->points,
 		"serving_points", (json_int_t)result->serving,
 		"held_points", (json_int_t)result->held,
 		"held_for", result->held ? store->name : NULL,
 		"rebased_maps", (json_int_t)result->maps,
+		"packs", (json_int_t)result->packs,
+		"repacked_bytes", (json_int_t)result->repacked_bytes,
 		"deleted_objects", (json_int_t)result->deleted_objects,
 		"deleted_bytes", (json_int_t)result->deleted_bytes,
 		"waiting_objects", (json_int_t)result->waiting_objects,
 		"waiting_bytes", (json_int_t)result->waiting_bytes,
-		"wait_seconds", (double)result->wait_ns / 1e9), true, err);
+		"wait_seconds", (double)result->wait_ns / 1e9,
+		"before_bytes", (json_int_t)result->before_bytes,
+		"after_bytes", (json_int_t)result->after_bytes,
+		"live_bytes", (json_int_t)result->live_bytes), true, err);
 }
 
 static int prune_print(struct cli *cli, const struct repo_volume *volume,
@@ -68,12 +73,18 @@ static int prune_print(struct cli *cli, const struct repo_volume *volume,
 		printf("%s%" PRIu64 " forgotten points pruned (data of %" PRIu64 " is still in use), "
 		       "%" PRIu64 " maps rebased; ", dry ? "would have " : "", result->points,
 		       result->serving, result->maps);
+	if (result->packs)
+		printf("%s repacked; ", text_bytes(result->repacked_bytes));
 	printf("%s %" PRIu64 " objects, %s", dry ? "would delete" : "deleted",
 	       result->deleted_objects, text_bytes(result->deleted_bytes));
 	if (result->waiting_objects)
 		printf("; %" PRIu64 " more, %s, can be deleted by a prune in %s",
 		       result->waiting_objects, text_bytes(result->waiting_bytes),
 		       text_duration(result->wait_ns));
+	printf("; of %s %s %s, %s of that needed", text_bytes(result->before_bytes),
+	       text_bytes(result->after_bytes),
+	       dry || result->waiting_objects ? "will be left" : "are left",
+	       text_bytes(result->live_bytes));
 	if (result->held)
 		printf("; %" PRIu64 " forgotten points stay: store %s has not got them, or what stands "
 		       "on them, yet", result->held, store->name);

@@ -1,20 +1,19 @@
 /* status: what is tracked, trusted, dirty; the last point; the RPO now. */
-#include "agent/cli/cli.h"
+#include "agent/cli/status.h"
 
 #include "agent/base/log.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-struct status {
-	struct cli *cli;
-	struct tracker *tracker;	/* NULL when nothing is loaded */
-	struct tracker_facts facts;
-	struct protect_facts protect;	/* what a daemon left to know */
-	json_t *volumes;
+#define WATCH_SECONDS 2.0
+
+struct settings {
+	double watch_seconds;		/* 0: once */
 };
 
 static uint64_t age_seconds(uint64_t time_ns)
@@ -24,33 +23,12 @@ static uint64_t age_seconds(uint64_t time_ns)
 	return now > time_ns / 1000000000u ? now - time_ns / 1000000000u : 0;
 }
 
-/* The daemon's unit that the volume is, or is in; NULL when it has none to do with it. */
-static const struct protect_unit *unit_of(const struct status *status,
-					  const struct config_volume *volume)
-{
-	const char *name = *volume->group ? volume->group : volume->name;
-
-	for (size_t i = 0; i < status->protect.count; i++) {
-		const struct protect_unit *unit = &status->protect.units[i];
-
-		if (unit->group == (*volume->group != '\0') && !strcmp(unit->name, name))
-			return unit;
-	}
-	return NULL;
-}
-
 static uint64_t now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t objective_ns(const struct status *status, const struct config_volume *volume)
-{
-	return *volume->group ? config_group(&status->cli->config, volume->group)->schedule.rpo_ns
-			      : volume->schedule.rpo_ns;
 }
 
 /* A daemon does not write down every look at a volume at rest: 0 then. */
@@ -62,10 +40,10 @@ static uint64_t unit_due_ns(const struct protect_unit *unit)
 static json_t *protect_json(const struct status *status, const struct config_volume *volume,
 			    const struct volume_status *found)
 {
-	const struct protect_unit *unit = unit_of(status, volume);
+	const struct protect_unit *unit = status_unit(status, volume);
 	uint64_t age = protect_age_ns(found, unit, now_ns());
 	json_t *object = json_pack("{s:f, s:o}", "objective_seconds",
-		(double)objective_ns(status, volume) / 1e9, "rpo_seconds",
+		(double)status_objective_ns(status, volume) / 1e9, "rpo_seconds",
 		age == UINT64_MAX ? json_null() : json_real((double)age / 1e9));
 
 	if (!object || !unit)
@@ -82,10 +60,10 @@ static json_t *protect_json(const struct status *status, const struct config_vol
 static void protect_print(const struct status *status, const struct config_volume *volume,
 			  const struct volume_status *found)
 {
-	const struct protect_unit *unit = unit_of(status, volume);
+	const struct protect_unit *unit = status_unit(status, volume);
 	uint64_t age = protect_age_ns(found, unit, now_ns());
 
-	printf("  objective %s, RPO now %s%s", text_duration(objective_ns(status, volume)),
+	printf("  objective %s, RPO now %s%s", text_duration(status_objective_ns(status, volume)),
 	       age == UINT64_MAX ? "unbounded" : age ? text_duration(age)
 						     : "0: nothing was written",
 	       unit && unit->missed ? ", MISSED" : "");
@@ -294,32 +272,6 @@ static void volume_print(const struct config_volume *volume,
 	kinds_print(state);
 }
 
-static int status_volume(struct status *status, const struct config_volume *volume,
-			 struct error *err)
-{
-	struct volume_status found;
-	int ret = protect_status(&status->cli->config, volume, status->tracker, &found, err);
-
-	if (ret)
-		return ret;
-	if (status->cli->json) {
-		json_t *object = volume_json(volume, &found);
-
-		if (objective_ns(status, volume))
-			json_object_set_new(object, "protect", protect_json(status, volume, &found));
-		if (status->cli->config.store_count)
-			json_object_set_new(object, "stores",
-					    stores_json(&status->cli->config, &found));
-		json_array_append_new(status->volumes, object);
-		return 0;
-	}
-	volume_print(volume, &found);
-	if (objective_ns(status, volume))
-		protect_print(status, volume, &found);
-	stores_print(&status->cli->config, &found);
-	return 0;
-}
-
 static json_t *tracker_json(const struct status *status)
 {
 	const struct tracker_facts *facts = &status->facts;
@@ -353,72 +305,131 @@ static void tracker_print(const struct status *status)
 	       text_bytes(facts->map_bytes), facts->recursion_misses);
 }
 
-static int status_each(struct status *status, struct error *err)
+int status_json(const struct status *status, const struct status_chosen *chosen,
+		json_t **document, struct error *err)
 {
-	struct cli *cli = status->cli;
-	const struct config_volume *volume;
+	json_t *volumes = json_array();
+	struct volume_status found;
 	int ret = 0;
 
-	for (size_t i = 0; !ret && !cli->argument_count && i < cli->config.volume_count; i++)
-		ret = status_volume(status, &cli->config.volumes[i], err);
-	for (int i = 0; !ret && i < cli->argument_count; i++) {
-		ret = cli_volume(cli, cli->arguments[i], &volume, err);
-		if (!ret)
-			ret = status_volume(status, volume, err);
+	for (size_t i = 0; !ret && i < chosen->count; i++) {
+		const struct config_volume *volume = chosen->volumes[i];
+		json_t *object;
+
+		ret = protect_status(&status->cli->config, volume, status->tracker, &found, err);
+		if (ret)
+			break;
+		object = volume_json(volume, &found);
+		if (status_objective_ns(status, volume))
+			json_object_set_new(object, "protect", protect_json(status, volume, &found));
+		if (status->cli->config.store_count)
+			json_object_set_new(object, "stores",
+					    stores_json(&status->cli->config, &found));
+		json_array_append_new(volumes, object);
 	}
+	*document = ret ? NULL : json_pack("{s:o, s:{s:b}, s:O}", "tracker", tracker_json(status),
+					   "daemon", "running", (int)status->protect.alive,
+					   "volumes", volumes);
+	json_decref(volumes);
+	return ret || *document ? ret : error_set(err, -ENOMEM, "writing JSON: out of memory");
+}
+
+static int status_print(const struct status *status, const struct status_chosen *chosen,
+			struct error *err)
+{
+	struct volume_status found;
+
+	tracker_print(status);
+	for (size_t i = 0; i < chosen->count; i++) {
+		const struct config_volume *volume = chosen->volumes[i];
+
+		if (protect_status(&status->cli->config, volume, status->tracker, &found, err))
+			return err->code;
+		volume_print(volume, &found);
+		if (status_objective_ns(status, volume))
+			protect_print(status, volume, &found);
+		stores_print(&status->cli->config, &found);
+	}
+	return 0;
+}
+
+static int status_once(struct cli *cli, const struct status_chosen *chosen, struct error *err)
+{
+	struct status status;
+	json_t *document;
+	int ret = status_open(cli, &status, err);
+
+	if (ret)
+		return ret;
+	if (cli->json) {
+		ret = status_json(&status, chosen, &document, err);
+		if (!ret)
+			ret = cli_print_json(document, false, err);
+	} else {
+		ret = status_print(&status, chosen, err);
+	}
+	status_close(&status);
 	return ret;
 }
 
-/* What it left is extra: without it the rest is as true. */
-static void status_daemon(struct status *status)
+static int choose(struct cli *cli, struct status_chosen *chosen, struct error *err)
 {
-	struct error err = ERROR_INIT;
+	bool all = !cli->argument_count;
+	int ret = 0;
 
-	if (protect_facts_load(status->cli->config.agent.state, &status->protect, &err) ==
-	    -EBADMSG)
-		log_warning("%s", err.message);
+	chosen->count = all ? cli->config.volume_count : (size_t)cli->argument_count;
+	chosen->volumes = calloc(chosen->count + 1, sizeof(*chosen->volumes));
+	if (!chosen->volumes)
+		return error_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; !ret && i < chosen->count; i++) {
+		if (all)
+			chosen->volumes[i] = &cli->config.volumes[i];
+		else
+			ret = cli_volume(cli, cli->arguments[i], &chosen->volumes[i], err);
+	}
+	return ret;
 }
 
 static int status_run(struct cli *cli, struct error *err)
 {
-	struct status status = { .cli = cli };
-	const struct config_volume *volume;
+	const struct settings *settings = cli->settings;
+	struct status_chosen chosen = { .volumes = NULL };
 	int ret = cli_need_root("status", err);
 
-	/* Before anything is printed. */
-	for (int i = 0; !ret && i < cli->argument_count; i++)
-		ret = cli_volume(cli, cli->arguments[i], &volume, err);
-	if (ret)
-		return ret;
-	ret = tracker_open(false, &status.tracker, err);
-	if (ret == -ENOENT)
-		ret = 0;
-	if (!ret && status.tracker)
-		ret = tracker_facts(status.tracker, &status.facts, err);
-	if (ret) {
-		tracker_close(status.tracker);
-		return ret;
-	}
-	status_daemon(&status);
-	status.volumes = json_array();
-	if (!cli->json)
-		tracker_print(&status);
-	ret = status_each(&status, err);
-	if (!ret && cli->json)
-		ret = cli_print_json(json_pack("{s:o, s:{s:b}, s:O}", "tracker",
-					       tracker_json(&status), "daemon", "running",
-					       (int)status.protect.alive, "volumes",
-					       status.volumes), false, err);
-	json_decref(status.volumes);
-	protect_facts_fini(&status.protect);
-	tracker_close(status.tracker);
+	if (!ret)
+		ret = choose(cli, &chosen, err);
+	if (!ret)
+		ret = settings->watch_seconds > 0
+			? watch_run(cli, &chosen, settings->watch_seconds, err)
+			: status_once(cli, &chosen, err);
+	free(chosen.volumes);
 	return ret;
 }
+
+static int take_watch(struct cli *cli, const char *value, struct error *err)
+{
+	struct settings *settings = cli->settings;
+	char *end = NULL;
+	double seconds = value ? strtod(value, &end) : WATCH_SECONDS;
+
+	if (value && (!*value || *end || !(seconds >= 0.1 && seconds <= 3600)))
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "give seconds, from 0.1 to 3600");
+	settings->watch_seconds = seconds;
+	return 0;
+}
+
+static const struct cli_option status_options[] = {
+	CLI_TAKE("watch", 0, "[=SECONDS]", "again and again, every 2 s by default, until q or Ctrl-C",
+		 take_watch),
+	{ .name = NULL },
+};
 
 const struct cli_verb verb_status = {
 	.name = "status",
 	.arguments = "[VOLUME...]",
 	.summary = "Say what is tracked, trusted and dirty, the last point and the RPO now",
+	.options = status_options,
+	.settings_size = sizeof(struct settings),
 	.maximum = -1,
 	.run = status_run,
 };

@@ -250,7 +250,8 @@ static int config_check(const struct config *config, const char *path, struct er
 			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: no volume is in "
 					      "group %s; add \"group = %s\" to some", path,
 					      config->groups[i].name, config->groups[i].name);
-	return stores_check(config, path, err) ?: notify_check(&config->notify, path, err);
+	return stores_check(config, path, err) ?: notify_check(&config->notify, path, err) ?:
+	       listen_check(config, path, err);
 }
 
 /* Sections come in any order, so what they leave out is filled in at the end. */

@@ -9,10 +9,12 @@
 #define CLAWBACK_CONFIG_CONFIG_H
 
 #include "agent/base/error.h"
+#include "agent/base/log.h"
 #include "agent/policy/policy.h"
 #include "agent/volume/volume.h"
 
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -63,6 +65,11 @@ struct config_hook {
 
 #define CONFIG_WEBHOOK_ROOM 2048	/* of a URL with its NUL */
 
+#define CONFIG_MAIL_ADDRESS_ROOM 255	/* of one, with its NUL */
+#define CONFIG_MAIL_TO_MAX 8
+#define CONFIG_MAIL_TO_ROOM 1024
+#define CONFIG_LISTEN_ROOM 64		/* of an address and a port with its NUL */
+
 enum config_notify_format { NOTIFY_GENERIC, NOTIFY_SLACK, NOTIFY_TEAMS, NOTIFY_PAGERDUTY };
 enum { NOTIFY_ON_FAILURE = 1, NOTIFY_ON_WARNING = 2, NOTIFY_ON_RECOVERY = 4,
        NOTIFY_ON_SUCCESS = 8 };
@@ -74,6 +81,12 @@ struct config_notify {
 	char webhook_file[PATH_MAX];		/* which holds it */
 	char routing_key_file[PATH_MAX];	/* given if, and only if, NOTIFY_PAGERDUTY */
 	char ca_file[PATH_MAX];
+	char mail_to[CONFIG_MAIL_TO_ROOM];	/* config_mail_next; with it all up to smtp */
+	char mail_from[CONFIG_MAIL_ADDRESS_ROOM];
+	char smtp[320];				/* smtps://HOST[:PORT], or smtp:// with STARTTLS */
+	bool smtp_plain;			/* or without, if HOST is this one */
+	char smtp_user[256];			/* with a smtp_password_file, or "" */
+	char smtp_password_file[PATH_MAX];
 	enum config_notify_format format;
 	unsigned on;				/* NOTIFY_ON_…; never NOTIFY_ON_RECOVERY alone */
 	uint64_t interval_ns;			/* 0: no limit; default 15 min */
@@ -132,6 +145,9 @@ struct config {
 		uint64_t segment_bytes, read_bytes_per_second;
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
 		char metrics[PATH_MAX];		/* "" for none; ends in .prom */
+		char metrics_listen[CONFIG_LISTEN_ROOM]; /* "" for none; config_parse_listen */
+		bool metrics_public;		/* it may be another than a loopback address */
+		enum log_format log_format;	/* of who was told no other; default auto */
 		uint64_t stop_timeout_ns;	/* for a run to end by itself, default 60 s */
 		uint32_t runs;			/* of the daemon, beside one another; default 2 */
 		struct config_schedule schedule; /* of units that say nothing else */
@@ -165,6 +181,23 @@ const struct config_store *config_store(const struct config *config, const char 
 
 /* Whether it is a URL that a webhook may have; also for what webhook_file holds. */
 bool config_webhook_good(const char *url);
+
+/* The next address of a mail_to, and *list moved behind it; false at the end. */
+bool config_mail_next(const char **list, char address[static CONFIG_MAIL_ADDRESS_ROOM]);
+
+/* Where to listen: an address in numbers and a port. */
+struct config_listen {
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	};
+	socklen_t length;
+	bool loopback;
+};
+
+/* "127.0.0.1:9746", "[::1]:9746"; ports from 1 on; -EINVAL. */
+int config_parse_listen(const char *text, struct config_listen *listen);
 
 /* "4096", "64K", "256 MiB", "1G": powers of 1024; -EINVAL, -ERANGE. */
 int config_parse_bytes(const char *text, uint64_t *bytes);

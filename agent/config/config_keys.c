@@ -53,6 +53,7 @@ static const struct key agent_keys[] = {
 	{ "read_rate", KEY_BYTES, FIELD(struct config, agent.read_bytes_per_second), 0, INT64_MAX },
 	{ "bitmap_limit", KEY_BYTES, FIELD(struct config, agent.bitmap_limit_bytes), 4096, 1ll << 34 },
 	{ "metrics", KEY_PATH, FIELD(struct config, agent.metrics), 0, 0 },
+	{ "metrics_public", KEY_BOOL, FIELD(struct config, agent.metrics_public), 0, 0 },
 	{ "runs", KEY_U32, FIELD(struct config, agent.runs), 1, 16 },
 	{ "stop_timeout", KEY_DURATION, FIELD(struct config, agent.stop_timeout_ns), 0, 86400 * SECOND_NS },
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
@@ -355,6 +356,10 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 	/* The collector passes over all others without a word. */
 	if (!strcmp(key, "metrics") && fnmatch("/*.prom", value, 0))
 		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");
+	if (!strcmp(key, "metrics_listen"))
+		return listen_assign(config->agent.metrics_listen, key, value, err);
+	if (!strcmp(key, "log_format"))
+		return log_assign(&config->agent.log_format, key, value, err);
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 

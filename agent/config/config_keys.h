@@ -40,6 +40,20 @@ int notify_assign(struct config_notify *notify, const char *key, const char *val
 		  struct error *err);
 int notify_check(const struct config_notify *notify, const char *path, struct error *err);
 
+/* Those of them for e-mail (config_mail.c); what does not go together, or NULL. */
+int mail_assign(struct config_notify *notify, const char *key, const char *value,
+		struct error *err);
+const char *mail_check(const struct config_notify *notify);
+
+/* An address to listen on (config_listen.c), and whether it may be that one. */
+int listen_assign(char to[static CONFIG_LISTEN_ROOM], const char *key, const char *value,
+		  struct error *err);
+int listen_check(const struct config *config, const char *path, struct error *err);
+
+/* The format of the log (config_log.c). */
+int log_assign(enum log_format *format, const char *key, const char *value,
+	       struct error *err);
+
 /* "KEY = VALUE: WANTED", with EXIT_USAGE. */
 int config_bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted);

@@ -130,7 +130,7 @@ int notify_assign(struct config_notify *notify, const char *key, const char *val
 		return assign_on(key, value, notify, err);
 	if (!strcmp(key, "interval"))
 		return assign_interval(key, value, notify, err);
-	return 1;
+	return mail_assign(notify, key, value, err);
 }
 
 int notify_check(const struct config_notify *notify, const char *path, struct error *err)
@@ -148,5 +148,7 @@ int notify_check(const struct config_notify *notify, const char *path, struct er
 	else if (!(notify->on & ~(unsigned)NOTIFY_ON_RECOVERY))
 		bad = "only what was told can be told to be over; add failure or warning to "
 		      "\"on\"";
+	else
+		bad = mail_check(notify);
 	return bad ? error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: [notify]: %s", path, bad) : 0;
 }

@@ -87,6 +87,11 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	ret = units_make(config, &daemon->list, daemon->now, true, &list, err);
 	if (ret)
 		return ret;
+	ret = daemon_http_take(daemon, config, err);
+	if (ret) {
+		units_fini(&list);
+		return ret;
+	}
 	units_fini(&daemon->list);
 	daemon->list = list;
 	config_fini(daemon->config);
@@ -195,6 +200,7 @@ static void decide(struct daemon *daemon)
 	running_turn(daemon);
 	daemon_stores_turn(daemon);
 	daemon_notify_turn(daemon);
+	daemon_http_turn(daemon);
 	record(daemon);
 }
 
@@ -202,7 +208,7 @@ static int64_t wake_at(const struct daemon *daemon)
 {
 	int64_t now = daemon->now.boot_ns, wake = now + WAIT_MAX_NS, next;
 
-	if (*daemon->config->agent.metrics && daemon->metrics_ns < wake)
+	if (daemon_metrics_wanted(daemon) && daemon->metrics_ns < wake)
 		wake = daemon->metrics_ns;
 	if (daemon->watchdog_us && wake > now + (int64_t)daemon->watchdog_us * 500)
 		wake = now + (int64_t)daemon->watchdog_us * 500;
@@ -214,8 +220,8 @@ static int64_t wake_at(const struct daemon *daemon)
 		wake = next;
 	if (daemon->stopping)
 		return wake;
-	if (daemon->notify.pid && daemon->notify.deadline_ns < wake)
-		wake = daemon->notify.deadline_ns;
+	if (daemon_notify_deadline(daemon) < wake)
+		wake = daemon_notify_deadline(daemon);
 	for (size_t i = 0; i < daemon->list.count; i++) {
 		uint64_t asks = unit_asks_at(&daemon->list.units[i], daemon->now.real_ns);
 
@@ -238,7 +244,7 @@ static void wait_for_something(struct daemon *daemon)
 	struct pollfd wait[3 + RUNNING_MAX + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
-		{ .fd = daemon->notify.pid ? daemon->notify.pidfd : -1, .events = POLLIN },
+		{ .fd = daemon_notify_fd(daemon), .events = POLLIN },
 	};
 	struct pollfd *stores = wait + 3 + RUNNING_MAX;
 
@@ -305,6 +311,7 @@ static int once_result(const struct daemon *daemon, struct error *err)
 static void daemon_close(struct daemon *daemon)
 {
 	daemon_notify_close(daemon);
+	daemon_http_close(daemon);
 	daemon_metrics_forget(daemon);
 	units_fini(&daemon->list);
 	cleanup_close(&daemon->lock_fd);
@@ -316,7 +323,8 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 		   struct error *err)
 {
 	struct daemon daemon = { .config = config, .options = options, .lock_fd = -1,
-				 .signal_fd = -1, .timer_fd = -1, .now = instant_now() };
+				 .signal_fd = -1, .timer_fd = -1, .now = instant_now(),
+				 .notify.epoll_fd = -1 };
 	sigset_t signals;
 	int ret;
 
@@ -326,7 +334,8 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	ret = units_make(config, NULL, daemon.now, !options->once, &daemon.list, err) ?:
-	      daemon_open(&daemon, &signals, err) ?: interrupt_check(err);
+	      daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
+	      interrupt_check(err);
 	if (!ret) {
 		units_seed(&daemon);
 		units_look(&daemon);
@@ -354,7 +363,8 @@ int protect_plan(struct config *config, const struct protect_options *options,
 		 struct error *err)
 {
 	struct daemon daemon = { .config = config, .options = options, .lock_fd = -1,
-				 .signal_fd = -1, .timer_fd = -1, .now = instant_now() };
+				 .signal_fd = -1, .timer_fd = -1, .now = instant_now(),
+				 .notify.epoll_fd = -1 };
 	int ret = units_make(config, NULL, daemon.now, true, &daemon.list, err);
 
 	if (ret)

@@ -151,13 +151,16 @@ struct running {
 	uint64_t timeout_ns;		/* it was, for that; 0: for no such thing */
 };
 
-/* The child that hands a message over; `pid` 0: none. */
+/* Who hands messages over, a child a target, so that none waits for another's. */
 struct daemon_notify {
-	pid_t pid;
-	int pidfd;			/* readable when it ended */
-	enum notify_target target;
-	int64_t deadline_ns;
-	bool late;			/* it was ended for that */
+	struct notify_child {
+		pid_t pid;		/* 0: none */
+		int pidfd;		/* readable when it ended */
+		int64_t deadline_ns;
+		bool late;		/* it was ended for that */
+		uint64_t delivered, failed; /* of all before */
+	} children[NOTIFY_TARGETS];
+	int epoll_fd;			/* of all of them; -1 until the first */
 	struct notify_queue queue;
 };
 
@@ -180,6 +183,8 @@ struct daemon {
 	int64_t stores_looked_ns;
 
 	struct daemon_notify notify;
+	struct http_server *http;	/* who answers for metrics, or NULL */
+	bool http_failed;		/* to take them, and it was said */
 	bool stopping;
 	size_t runs, failed;
 	struct error failure;		/* the last one */
@@ -248,10 +253,21 @@ size_t daemon_store_metrics(const struct daemon *daemon,
 
 /* ---- metrics (daemon_metrics.c) ---------------------------------------------- */
 
-/* Writes the file that the configuration wants, if any; says why it cannot. */
+/* Whether anybody wants them. */
+bool daemon_metrics_wanted(const struct daemon *daemon);
+/* Writes the file that the configuration wants, and hands them to who answers over
+ * HTTP, if any; says why it cannot. */
 void daemon_metrics_write(struct daemon *daemon, bool up);
 /* Volumes are looked at anew the next time. */
 void daemon_metrics_forget(struct daemon *daemon);
+
+/* ---- metrics over HTTP (daemon_http.c) ----------------------------------------- */
+
+/* Listens where `config` wants it; on failure all stays as it was. */
+int daemon_http_take(struct daemon *daemon, const struct config *config, struct error *err);
+/* At each turn of the loop. Never waits. */
+void daemon_http_turn(struct daemon *daemon);
+void daemon_http_close(struct daemon *daemon);
 
 /* ---- messages (daemon_notify.c) ----------------------------------------------- */
 
@@ -259,7 +275,11 @@ void daemon_metrics_forget(struct daemon *daemon);
 void daemon_notify(struct daemon *daemon, const struct protect_event *event);
 /* At each turn of the loop: ends who takes too long, starts the next. Never waits. */
 void daemon_notify_turn(struct daemon *daemon);
+/* What is readable when one of them has ended, or -1; and what is to be done then. */
+int daemon_notify_fd(const struct daemon *daemon);
 void daemon_notify_ended(struct daemon *daemon);
+/* When the first of them takes too long, or INT64_MAX. */
+int64_t daemon_notify_deadline(const struct daemon *daemon);
 bool daemon_notify_idle(const struct daemon *daemon);
 /* What waits is not told any more. */
 void daemon_notify_close(struct daemon *daemon);

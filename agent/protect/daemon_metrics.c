@@ -8,6 +8,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
 #include "agent/base/log.h"
+#include "agent/protect/http_server.h"
 #include "bpf/tracker.h"
 
 #include <errno.h>
@@ -112,7 +113,23 @@ static void unit_metrics(const struct daemon *daemon, size_t i, struct metrics_u
 	};
 }
 
-/* ---- the file --------------------------------------------------------------------- */
+static size_t messages_of(const struct daemon *daemon,
+			  struct metrics_messages messages[static NOTIFY_TARGETS])
+{
+	unsigned targets = notify_targets(&daemon->config->notify);
+	size_t count = 0;
+
+	for (int target = 0; target < NOTIFY_TARGETS; target++)
+		if (targets & 1u << target)
+			messages[count++] = (struct metrics_messages){
+				.target = notify_target_name((enum notify_target)target),
+				.delivered = daemon->notify.children[target].delivered,
+				.failed = daemon->notify.children[target].failed,
+			};
+	return count;
+}
+
+/* ---- the text, and where it goes --------------------------------------------------- */
 
 static char *text_of(const struct daemon *daemon, bool up)
 {
@@ -120,6 +137,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 	CLEANUP_FREE struct metrics_unit *units = calloc(daemon->list.count + 1, sizeof(*units));
 	CLEANUP_FREE struct metrics_volume *volumes = calloc(seen->count + 1, sizeof(*volumes));
 
+	struct metrics_messages messages[NOTIFY_TARGETS];
 	struct metrics_store stores[DAEMON_STORES_MAX];
 
 	if (!units || !volumes)
@@ -132,29 +150,42 @@ static char *text_of(const struct daemon *daemon, bool up)
 		.up = up, .loaded = seen->loaded, .recursion_misses = seen->recursion_misses,
 		.units = units, .unit_count = daemon->list.count,
 		.volumes = volumes, .volume_count = seen->count,
+		.messages = messages, .message_count = messages_of(daemon, messages),
 		.stores = stores, .store_count = daemon_store_metrics(daemon, stores),
 	});
+}
+
+bool daemon_metrics_wanted(const struct daemon *daemon)
+{
+	return *daemon->config->agent.metrics || daemon->http;
+}
+
+/* Said once until it works again: protecting goes on without. */
+static void say_failure(int ret, bool *failed, const char *where)
+{
+	if (ret && !*failed)
+		log_warning("cannot write the metrics to %s: %s", where, error_text(ret));
+	*failed = ret != 0;
 }
 
 void daemon_metrics_write(struct daemon *daemon, bool up)
 {
 	const char *path = daemon->config->agent.metrics;
 	CLEANUP_FREE char *text = NULL;
-	int ret = -ENOMEM;
 
-	if (!*path)
+	if (!daemon_metrics_wanted(daemon))
 		return;
 	if (daemon->metrics && daemon->now.boot_ns - daemon->metrics->looked_ns >= LOOK_NS)
 		daemon_metrics_forget(daemon);
 	if (!daemon->metrics)
 		daemon->metrics = look_volumes(daemon);
 	text = daemon->metrics ? text_of(daemon, up) : NULL;
-	if (text)
-		ret = file_replace(path, text, strlen(text), 0644);
-	/* Said once until it works again: protecting goes on without. */
-	if (ret && !daemon->metrics_failed)
-		log_warning("cannot write the metrics to %s: %s", path, error_text(ret));
-	daemon->metrics_failed = ret != 0;
+	if (*path)
+		say_failure(text ? file_replace(path, text, strlen(text), 0644) : -ENOMEM,
+			    &daemon->metrics_failed, path);
+	if (daemon->http)
+		say_failure(text ? http_server_publish(daemon->http, text) : -ENOMEM,
+			    &daemon->http_failed, http_server_address(daemon->http));
 }
 
 void daemon_metrics_forget(struct daemon *daemon)

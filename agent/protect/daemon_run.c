@@ -2,6 +2,7 @@
 #include "agent/protect/daemon.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,6 +66,7 @@ static void child_main(const struct config *config, const struct unit *unit,
 	struct run_report report = { .ret = -EIO };
 	ssize_t told;
 
+	log_set_unit(unit->name, unit->group);
 	child_run(config, unit, type, &report);
 	/* One write into an empty pipe, which has the room. */
 	told = write(report_fd, &report, sizeof(report));

@@ -199,6 +199,7 @@ static int decide_extents(const struct boundary_volume *frozen, struct run_volum
 /* The chain's part of the point; `head` without a number stands for none. */
 static void point_chain(const struct point *head, struct run_volume *volume)
 {
+	point_clock_steps(&volume->point, head);
 	if (volume->full)
 		return;
 	volume->point.base = head->base;

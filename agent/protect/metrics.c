@@ -292,6 +292,26 @@ static void put_daemon(FILE *file, const struct metrics *metrics)
 	}
 }
 
+static void put_messages(FILE *file, const struct metrics *metrics)
+{
+	static const char name[] = "clawback_messages_total";
+
+	put_head(file, name, "counter", "Messages to people by what [notify] has that were "
+		 "delivered, and that were not, since the daemon's start.");
+	for (size_t i = 0; i < metrics->message_count; i++) {
+		const struct metrics_messages *messages = &metrics->messages[i];
+
+		for (int failed = 0; failed < 2; failed++) {
+			fprintf(file, "%s{", name);
+			put_label(file, "target", messages->target);
+			fputc(',', file);
+			put_label(file, "result", failed ? "failed" : "delivered");
+			fputc('}', file);
+			put_value(file, (double)(failed ? messages->failed : messages->delivered));
+		}
+	}
+}
+
 char *metrics_text(const struct metrics *metrics)
 {
 	char *text = NULL;
@@ -310,6 +330,7 @@ char *metrics_text(const struct metrics *metrics)
 		put_volume_family(file, &volume_families[i], metrics);
 	for (size_t i = 0; metrics->store_count && i < COUNT(store_families); i++)
 		put_store_family(file, &store_families[i], metrics);
+	put_messages(file, metrics);
 	bad = ferror(file);
 	if (fclose(file) || bad) {
 		free(text);

@@ -49,6 +49,12 @@ struct metrics_store {
 	uint64_t failures;		/* passes, since the daemon's start */
 };
 
+/* What became of the messages to one target. */
+struct metrics_messages {
+	const char *target;
+	uint64_t delivered, failed;
+};
+
 struct metrics {
 	bool up;
 	bool loaded;			/* the tracker is; else misses means nothing */
@@ -59,6 +65,8 @@ struct metrics {
 	size_t volume_count;
 	const struct metrics_store *stores;
 	size_t store_count;
+	const struct metrics_messages *messages;	/* of those that are configured */
+	size_t message_count;
 };
 
 /* The whole file; the caller frees it. NULL: out of memory. */

@@ -22,8 +22,7 @@ static const char *const kind_names[NOTIFY_KINDS] = {
 	[NOTIFY_STORE_RECOVERED] = "store_recovered",
 };
 
-/* What message->unit is the name of. */
-static const char *unit_word(const struct notify_message *message)
+const char *notify_unit_word(const struct notify_message *message)
 {
 	if (message->kind == NOTIFY_STORE_LAGS || message->kind == NOTIFY_STORE_RECOVERED)
 		return "store";
@@ -42,8 +41,9 @@ static const char *class_name(enum notify_kind kind)
 
 /* ---- words ----------------------------------------------------------------------- */
 
-static void what_happened(const struct notify_message *message, char *text, size_t room)
+void notify_what(const struct notify_message *message, char text[static NOTIFY_WHAT_ROOM])
 {
+	const size_t room = NOTIFY_WHAT_ROOM;
 	double objective = (double)message->rpo_ns / 1e9, age = (double)message->age_ns / 1e9;
 
 	switch (message->kind) {
@@ -82,28 +82,36 @@ static void what_happened(const struct notify_message *message, char *text, size
 /* "HOST: volume v: runs fail: ERROR (and 3 more)" */
 static void summary(const struct notify_message *message, char text[static TEXT_ROOM])
 {
-	char what[256], more[48] = "", lost[48] = "";
+	char what[NOTIFY_WHAT_ROOM], more[48] = "", lost[48] = "";
 
-	what_happened(message, what, sizeof(what));
+	notify_what(message, what);
 	if (message->held)
 		snprintf(more, sizeof(more), " (%u more of these were not told)", message->held);
 	if (message->dropped)
 		snprintf(lost, sizeof(lost), " (%u messages before were lost)", message->dropped);
 	snprintf(text, TEXT_ROOM, "clawback on %s: %s %s: %s%s%s%s%s", message->host,
-		 unit_word(message), message->unit, what,
+		 notify_unit_word(message), message->unit, what,
 		 *message->error ? ": " : "", message->error, more, lost);
 }
 
 /* Errors repeat bytes from elsewhere, and may be cut within a character. */
-static json_t *text_json(const char *text)
+char *notify_utf8(const char *text)
 {
-	json_t *value = json_string(text);
-	CLEANUP_FREE char *plain = value ? NULL : strdup(text);
+	json_t *valid = json_string(text);
+	char *copy = strdup(text);
 
-	for (char *at = plain; at && *at; at++)
+	for (char *at = copy; !valid && at && *at; at++)
 		if ((unsigned char)*at >= 0x80)
 			*at = '?';
-	return value ? value : plain ? json_string(plain) : NULL;
+	json_decref(valid);
+	return copy;
+}
+
+static json_t *text_json(const char *text)
+{
+	CLEANUP_FREE char *valid = notify_utf8(text);
+
+	return valid ? json_string(valid) : NULL;
 }
 
 static json_t *summary_json(const struct notify_message *message)
@@ -120,6 +128,8 @@ static json_t *time_json(uint64_t time_ns)
 	struct tm tm;
 	char text[32];
 
+	if (!time_ns)
+		return json_null();
 	gmtime_r(&seconds, &tm);
 	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
 	return json_string(text);
@@ -129,14 +139,15 @@ static json_t *time_json(uint64_t time_ns)
 
 static json_t *generic_json(const struct notify_message *message)
 {
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:f, s:f, s:o, s:I, s:I}",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:f, s:f, s:o, s:I, s:I, s:o, s:o}",
 		"source", "clawback", "event", kind_names[message->kind],
 		"class", class_name(message->kind), "time", time_json(message->time_ns),
-		"host", text_json(message->host), unit_word(message),
+		"host", text_json(message->host), notify_unit_word(message),
 		text_json(message->unit), "text", summary_json(message),
 		"objective_seconds", (double)message->rpo_ns / 1e9,
 		"rpo_seconds", (double)message->age_ns / 1e9, "error", text_json(message->error),
-		"suppressed", (json_int_t)message->held, "lost", (json_int_t)message->dropped);
+		"suppressed", (json_int_t)message->held, "lost", (json_int_t)message->dropped,
+		"since", time_json(message->since_ns), "point_time", time_json(message->point_ns));
 }
 
 static json_t *slack_json(const struct notify_message *message)
@@ -185,7 +196,7 @@ static json_t *dedup_json(const struct notify_message *message)
 	char key[255];
 
 	snprintf(key, sizeof(key), "clawback/%s/%s/%s/%s", message->host,
-		 unit_word(message), message->unit, kind_names[kind]);
+		 notify_unit_word(message), message->unit, kind_names[kind]);
 	return text_json(key);
 }
 

@@ -25,10 +25,22 @@ struct notify_message {
 	char unit[VOLUME_NAME_MAX + 1];		/* or store, which kind tells */
 	bool group;
 	uint64_t time_ns, rpo_ns, age_ns;	/* as in struct protect_event */
+	uint64_t since_ns;			/* when the trouble began that it is about, or 0 */
+	uint64_t point_ns;			/* the instant that the last point shows; 0: none */
 	char error[512];			/* or "" */
 	unsigned held;				/* messages of its kind that it stands for too */
 	unsigned dropped;			/* of any kind, lost before it */
 };
+
+/* What message->unit is the name of: "volume", "group", "store". */
+const char *notify_unit_word(const struct notify_message *message);
+
+/* What happened, in a few words. */
+#define NOTIFY_WHAT_ROOM 256
+void notify_what(const struct notify_message *message, char text[static NOTIFY_WHAT_ROOM]);
+
+/* A copy that is valid UTF-8, whatever bytes `text` has; NULL: out of memory. */
+char *notify_utf8(const char *text);
 
 /*
  * Valid JSON in one line, whatever bytes the message has; the caller frees it. NULL:

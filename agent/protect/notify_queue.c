@@ -41,11 +41,14 @@ void notify_queue_put(struct notify_queue *queue, enum notify_target target,
 	queue->items[queue->count++] = item;
 }
 
-bool notify_queue_take(struct notify_queue *queue, struct notify_item *item)
+bool notify_queue_take(struct notify_queue *queue, unsigned targets, struct notify_item *item)
 {
-	if (!queue->count)
-		return false;
-	*item = queue->items[0];
-	item_remove(queue, 0);
-	return true;
+	for (size_t i = 0; i < queue->count; i++) {
+		if (!(targets & 1u << queue->items[i].target))
+			continue;
+		*item = queue->items[i];
+		item_remove(queue, i);
+		return true;
+	}
+	return false;
 }

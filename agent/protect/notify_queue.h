@@ -24,7 +24,7 @@ struct notify_queue {
 
 void notify_queue_put(struct notify_queue *queue, enum notify_target target,
 		      const struct notify_message *message);
-/* The oldest; false: there is none. */
-bool notify_queue_take(struct notify_queue *queue, struct notify_item *item);
+/* The oldest for one of `targets`, a bit each; false: there is none. */
+bool notify_queue_take(struct notify_queue *queue, unsigned targets, struct notify_item *item);
 
 #endif

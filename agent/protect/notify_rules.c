@@ -141,6 +141,8 @@ bool notify_decide(struct notify_history *history, const struct notify_rules *ru
 	*held = 0;
 	switch (kind) {
 	case NOTIFY_RPO_MISSED:
+		if (!history->missed)
+			history->missed_ns = now;
 		history->missed = true;
 		tell = limited(history, rules, kind, now, held);
 		history->miss_told |= tell;
@@ -149,6 +151,8 @@ bool notify_decide(struct notify_history *history, const struct notify_rules *ru
 		history->missed = false;
 		return over(rules, &history->miss_told);
 	case NOTIFY_CYCLE_FAILED:
+		if (!history->failures)
+			history->failing_ns = now;
 		if (history->failures < rules->failures)
 			history->failures++;
 		if (history->failures < rules->failures)

@@ -49,6 +49,7 @@ struct notify_history {
 	bool failure_told;
 	bool missed, miss_told;
 	bool lag_told;
+	int64_t failing_ns, missed_ns;	/* when the last trouble began; 0: there was none */
 };
 
 struct notify_rules {

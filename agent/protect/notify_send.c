@@ -1,4 +1,4 @@
-#include "agent/protect/notify_send.h"
+#include "agent/protect/notify_private.h"
 
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
@@ -20,8 +20,7 @@
 
 /* ---- secrets ------------------------------------------------------------------- */
 
-/* The first line of a file that nobody else can read. Never says what is in it. */
-static int secret_read(const char *path, char *secret, size_t room, struct error *err)
+int notify_secret_read(const char *path, char *secret, size_t room, struct error *err)
 {
 	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat st;
@@ -44,6 +43,25 @@ static int secret_read(const char *path, char *secret, size_t room, struct error
 
 /* ---- a webhook ------------------------------------------------------------------ */
 
+void notify_curl_common(CURL *handle, const struct config_notify *config)
+{
+	curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(handle, CURLOPT_TIMEOUT, ATTEMPT_SECONDS);
+	curl_easy_setopt(handle, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(handle, CURLOPT_SSL_VERIFYHOST, 2L);
+	curl_easy_setopt(handle, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	if (*config->ca_file)
+		curl_easy_setopt(handle, CURLOPT_CAINFO, config->ca_file);
+}
+
+bool notify_again(unsigned *attempts)
+{
+	if (*attempts >= ATTEMPTS)
+		return false;
+	sleep((*attempts)++);
+	return true;
+}
+
 static size_t drop_body(char *data, size_t size, size_t count, void *context)
 {
 	(void)data;
@@ -64,14 +82,8 @@ static CURL *webhook_handle(const struct config_notify *config, const char *url,
 	curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
 	curl_easy_setopt(handle, CURLOPT_POSTFIELDS, payload);
 	curl_easy_setopt(handle, CURLOPT_USERAGENT, "clawback/" CLAWBACK_VERSION);
-	curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(handle, CURLOPT_TIMEOUT, ATTEMPT_SECONDS);
 	curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, drop_body);
-	curl_easy_setopt(handle, CURLOPT_SSL_VERIFYPEER, 1L);
-	curl_easy_setopt(handle, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(handle, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	if (*config->ca_file)
-		curl_easy_setopt(handle, CURLOPT_CAINFO, config->ca_file);
+	notify_curl_common(handle, config);
 	return handle;
 }
 
@@ -87,17 +99,15 @@ static bool worth_another(CURLcode result, long status)
 /* The texts of the library are constant; its error buffer might repeat the URL. */
 static int webhook_post(CURL *handle, struct error *err)
 {
-	for (unsigned attempt = 1;; attempt++) {
+	for (unsigned attempts = 1;;) {
 		CURLcode result = curl_easy_perform(handle);
 		long status = 0;
 
 		curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
 		if (!result && status >= 200 && status < 300)
 			return 0;
-		if (attempt < ATTEMPTS && worth_another(result, status)) {
-			sleep(attempt);
+		if (worth_another(result, status) && notify_again(&attempts))
 			continue;
-		}
 		return result ? error_set(err, -EIO, "%s", curl_easy_strerror(result))
 			      : error_set(err, -EIO, "the server answered with status %ld", status);
 	}
@@ -115,11 +125,11 @@ static int webhook_send(const struct config_notify *config,
 
 	strcpy(url, config->webhook);
 	if (*config->webhook_file)
-		ret = secret_read(config->webhook_file, url, sizeof(url), err);
+		ret = notify_secret_read(config->webhook_file, url, sizeof(url), err);
 	if (!ret && !config_webhook_good(url))
 		ret = error_set(err, -EINVAL, "%s holds no https:// URL", config->webhook_file);
 	if (!ret && pagerduty)
-		ret = secret_read(config->routing_key_file, key, sizeof(key), err);
+		ret = notify_secret_read(config->routing_key_file, key, sizeof(key), err);
 	if (ret)
 		return ret;
 	curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -183,22 +193,65 @@ static void child_reset(pid_t parent)
 	if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0 ||
 	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || close_range(3, ~0u, 0) < 0)
 		_exit(EXIT_FAILED);
+	log_to_stderr();
 }
 
 __attribute__((noreturn))
 static void child_main(const struct config_notify *config, enum notify_target target,
 		       const struct notify_message *message, pid_t parent)
 {
+	static int (*const senders[NOTIFY_TARGETS])(const struct config_notify *config,
+						     const struct notify_message *message,
+						     struct error *err) = {
+		[NOTIFY_COMMAND] = command_run, [NOTIFY_WEBHOOK] = webhook_send,
+		[NOTIFY_MAIL] = notify_mail_send,
+	};
 	struct error err = ERROR_INIT;
 	int ret;
 
 	child_reset(parent);
-	ret = target == NOTIFY_COMMAND ? command_run(config, message, &err)
-				       : webhook_send(config, message, &err);
+	ret = senders[target](config, message, &err);
 	if (ret)
-		log_warning("a message was not delivered by the %s: %s",
-			    target == NOTIFY_COMMAND ? "command" : "webhook", err.message);
+		log_warning("a message was not delivered by %s%s: %s", target == NOTIFY_MAIL ? "" :
+			    "the ", notify_target_name(target), err.message);
 	_exit(ret ? EXIT_FAILED : EXIT_DONE);
+}
+
+int protect_notify_check(const struct config *config, struct error *err)
+{
+	const struct config_notify *notify = &config->notify;
+	const char *const secrets[] = { notify->webhook_file, notify->routing_key_file,
+					notify->smtp_password_file };
+	char secret[CONFIG_WEBHOOK_ROOM];
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < sizeof(secrets) / sizeof(secrets[0]); i++)
+		if (*secrets[i])
+			ret = notify_secret_read(secrets[i], secret, sizeof(secret), err);
+	crypto_wipe(secret, sizeof(secret));
+	if (!ret && *notify->ca_file && access(notify->ca_file, R_OK) < 0)
+		ret = error_set(err, -errno, "cannot read %s: %s", notify->ca_file,
+				error_text(errno));
+	if (!ret && *notify->command && access(notify->command, X_OK) < 0)
+		ret = error_set(err, -errno, "cannot run %s: %s", notify->command,
+				error_text(errno));
+	return ret;
+}
+
+const char *notify_target_name(enum notify_target target)
+{
+	static const char *const names[NOTIFY_TARGETS] = {
+		[NOTIFY_COMMAND] = "command", [NOTIFY_WEBHOOK] = "webhook", [NOTIFY_MAIL] = "mail",
+	};
+
+	return names[target];
+}
+
+unsigned notify_targets(const struct config_notify *config)
+{
+	return (*config->command ? 1u << NOTIFY_COMMAND : 0) |
+	       (*config->webhook || *config->webhook_file ? 1u << NOTIFY_WEBHOOK : 0) |
+	       (*config->mail_to ? 1u << NOTIFY_MAIL : 0);
 }
 
 int notify_start(const struct config_notify *config, enum notify_target target,

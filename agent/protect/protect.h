@@ -315,6 +315,12 @@ struct protect_options {
 int protect_daemon(struct config *config, const struct protect_options *options,
 		   struct error *err);
 
+/*
+ * Whether what [notify] names is there and fit for it, as far as this can be told without
+ * telling anybody anything: 0, or why not.
+ */
+int protect_notify_check(const struct config *config, struct error *err);
+
 /* Tells what it would do next, an event a unit, and does nothing. */
 int protect_plan(struct config *config, const struct protect_options *options,
 		 struct error *err);

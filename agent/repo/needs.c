@@ -36,3 +36,10 @@ bool retention_needs_rebased(const struct retention *retention,
 	return map && map->sequence == rebased->sequence &&
 	       !memcmp(map->run.b, rebased->run.b, REPO_RUN_NAMED);
 }
+
+bool retention_needs_pack(const struct retention *retention, const struct retention_pack *named)
+{
+	const struct retention_pack *pack = retention_pack_find(retention, named);
+
+	return pack && !memcmp(pack->run.b, named->run.b, REPO_RUN_NAMED);
+}

@@ -32,6 +32,19 @@ void point_fini(struct point *point)
 	point->segment_count = 0;
 }
 
+void point_clock_steps(struct point *point, const struct point *before)
+{
+	size_t count = before->clock_step_count;
+	bool step = point->time_ns < before->time_ns;
+	size_t skip = step && count == POINT_CLOCK_STEPS_MAX;
+
+	memcpy(point->clock_steps, before->clock_steps + skip,
+	       (count - skip) * sizeof(*point->clock_steps));
+	point->clock_step_count = count - skip;
+	if (step)
+		point->clock_steps[point->clock_step_count++] = point->number;
+}
+
 void point_key(const struct uuid *volume, uint64_t number,
 	       char key[static STORE_KEY_MAX])
 {

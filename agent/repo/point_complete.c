@@ -6,7 +6,9 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/interrupt.h"
+#include "agent/repo/pack_format.h"
 #include "agent/repo/point_format.h"
+#include "agent/repo/retention_format.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -25,8 +27,9 @@ static int compare_part(const void *a, const void *b)
 	return x->segment < y->segment ? -1 : x->segment > y->segment;
 }
 
-/* The segments that a map's frames lie in, each once. */
-static struct part *parts_of(const struct map *map, size_t *count)
+/* The segments that a map's frames lie in where they were stored, each once. */
+static struct part *parts_of(const struct map *map, const struct retention *retention,
+			     size_t *count)
 {
 	struct part *parts = calloc(map->frame_count + 1, sizeof(*parts));
 	size_t kept = 0;
@@ -36,7 +39,8 @@ static struct part *parts_of(const struct map *map, size_t *count)
 		struct part part = { map->frames[i].point, map->frames[i].segment };
 
 		/* Frames come in runs of one segment. */
-		if (!*count || compare_part(&parts[*count - 1], &part))
+		if ((!*count || compare_part(&parts[*count - 1], &part)) &&
+		    retention_needs_segment(retention, part.number, part.segment))
 			parts[(*count)++] = part;
 	}
 	if (!parts || !*count)
@@ -92,20 +96,61 @@ static int source_check(struct repo *repo, const struct uuid *volume, const stru
 	return ret;
 }
 
+/* The packs that frames of the map lie in, and whether these are all there. */
+static int packs_check(struct repo *repo, const struct retention *retention,
+		       const struct uuid *volume, const struct map *map, struct error *err)
+{
+	struct packs *packs = packs_new(repo, volume, retention);
+	CLEANUP_FREE bool *seen = calloc(retention->pack_count + 1, sizeof(*seen));
+	char key[STORE_KEY_MAX];
+	int ret = packs && seen ? 0 :
+		  error_set(err, -ENOMEM, "looking for what a point needs: out of memory");
+
+	for (size_t i = 0; !ret && i < map->frame_count; i++) {
+		const struct map_frame *frame = &map->frames[i];
+		struct pack_place place;
+
+		if (retention_needs_segment(retention, frame->point, frame->segment))
+			continue;
+		ret = packs_find_frames(packs, frame->point, frame->segment, frame->offset, &place,
+					err);
+		if (!ret && !place.item)
+			ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "a frame of point %"
+					     PRIu64 ", which holds some of it, was pruned",
+					     frame->point);
+		if (ret || seen[place.pack])
+			continue;
+		seen[place.pack] = true;
+		pack_key(volume, &retention->packs[place.pack], key);
+		ret = object_check(repo, key, retention->packs[place.pack].bytes, err);
+	}
+	packs_free(packs);
+	return ret;
+}
+
 int point_complete(struct repo *repo, const struct point *point, const struct key_ring *ring,
 		   struct error *err)
 {
 	CLEANUP_FREE struct part *parts = NULL;
+	struct retention retention;
+	uint8_t parent_hash[CRYPTO_DIGEST_SIZE];
+	uint64_t parent;
 	struct map map;
-	size_t count;
-	int ret = point_full_map(repo, point, ring, &map, err);
+	size_t count = 0;
+	int ret = retention_load(repo, &point->volume, &retention, err);
 
 	if (ret)
 		return ret;
-	parts = parts_of(&map, &count);
-	map_fini(&map);
-	if (!parts)
-		ret = error_set(err, -ENOMEM, "looking for what a point needs: out of memory");
+	ret = point_merged_map(repo, &retention, point, ring, false, &map, &parent, parent_hash,
+			       err);
+	if (!ret) {
+		ret = packs_check(repo, &retention, &point->volume, &map, err);
+		parts = parts_of(&map, &retention, &count);
+		map_fini(&map);
+		if (!ret && !parts)
+			ret = error_set(err, -ENOMEM, "looking for what a point needs: out of memory");
+	}
+	retention_fini(&retention);
 	for (size_t at = 0; !ret && at < count; ) {
 		size_t run = 1;
 

@@ -60,6 +60,11 @@ char *point_manifest_text(const struct point *point);
 int point_manifest_parse(const char *text, size_t length, struct point *point,
 			 struct error *err);
 
+/* point_load of a head that lies in another object, `key`, than its own. */
+int point_head_parse(struct repo *repo, const char *key, const uint8_t *head, size_t length,
+		     const struct uuid *volume, uint64_t number, struct point *point,
+		     struct error *err);
+
 /* The ten digits, not zero, that follow VOLUME and `folder` and end the key. */
 bool key_number(const char *key, const char *folder, uint64_t *number);
 /* Whether `key`, of a listing of one volume, is that of a point: nothing else in

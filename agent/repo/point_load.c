@@ -165,6 +165,23 @@ int point_load(struct repo *repo, const struct uuid *volume, uint64_t number,
 				      err);
 }
 
+int point_head_parse(struct repo *repo, const char *key, const uint8_t *head, size_t length,
+		     const struct uuid *volume, uint64_t number, struct point *point,
+		     struct error *err)
+{
+	struct point_name name = { .repo = repo };
+	struct point_header header;
+	size_t head_length;
+	int ret;
+
+	memset(point, 0, sizeof(*point));
+	snprintf(name.key, sizeof(name.key), "%s", key);
+	ret = header_check(&name, head, length, &header, &head_length, err);
+	if (!ret && head_length != length)
+		ret = point_damaged(&name, "is damaged: a point in it has another length", err);
+	return ret ? ret : head_parse(&name, volume, number, &header, head, length, point, err);
+}
+
 /* What lies in a point's object behind its head is what the manifest says. */
 static int inline_check(const struct point_name *name, const struct point *point,
 			const uint8_t *object, size_t length, struct error *err)
@@ -291,30 +308,77 @@ int point_numbers(struct repo *repo, const struct uuid *volume,
 	return 0;
 }
 
-/* The last of `numbers` whose time is not after `time_ns`; times rise with numbers. */
-static int find_by_time(struct repo *repo, const struct uuid *volume,
-			const uint64_t *numbers, size_t count, uint64_t time_ns,
-			struct point *point, struct error *err)
+/* How many of `numbers`, whose times rise, are not after `time_ns`. */
+static int count_until(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
+		       size_t count, uint64_t time_ns, size_t *until, struct error *err)
 {
 	size_t low = 0, high = count;
-	int ret;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		struct point point;
+		int ret = point_load(repo, volume, numbers[middle], &point, err);
+
+		if (ret)
+			return ret;
+		if (point.time_ns <= time_ns)
+			low = middle + 1;
+		else
+			high = middle;
+		point_fini(&point);
+	}
+	*until = low;
+	return 0;
+}
+
+/* How many of `numbers` are below `limit`. */
+static size_t count_below(const uint64_t *numbers, size_t count, uint64_t limit)
+{
+	size_t low = 0, high = count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		ret = point_load(repo, volume, numbers[middle], point, err);
-		if (ret)
-			return ret;
-		if (point->time_ns <= time_ns)
+		if (numbers[middle] < limit)
 			low = middle + 1;
 		else
 			high = middle;
-		point_fini(point);
 	}
-	if (!low)
-		return error_set(err, -ENOENT, "no recovery point is as old as that; see "
-				 "clawback points");
-	return point_load(repo, volume, numbers[low - 1], point, err);
+	return low;
+}
+
+/*
+ * The last of `numbers` whose time is not after `time_ns`. Times rise from one step back of
+ * the clock to the next; the newest point says where these are.
+ */
+static int find_by_time(struct repo *repo, const struct uuid *volume,
+			const uint64_t *numbers, size_t count, uint64_t time_ns,
+			struct point *point, struct error *err)
+{
+	size_t end = count, steps;
+	int ret = point_load(repo, volume, numbers[count - 1], point, err);
+
+	if (ret || point->time_ns <= time_ns)
+		return ret;
+	steps = point->clock_step_count;
+	for (;;) {
+		size_t first = steps ? count_below(numbers, end, point->clock_steps[steps - 1]) : 0;
+		size_t until = 0;
+
+		ret = count_until(repo, volume, numbers + first, end - first, time_ns, &until, err);
+		if (!ret && !until && steps) {
+			end = first;
+			steps--;
+			continue;
+		}
+		point_fini(point);
+		if (ret)
+			return ret;
+		if (!until)
+			return error_set(err, -ENOENT, "no recovery point is as old as that; see "
+					 "clawback points");
+		return point_load(repo, volume, numbers[first + until - 1], point, err);
+	}
 }
 
 static bool parse_number(const char *text, uint64_t *number)
@@ -328,8 +392,7 @@ static bool parse_number(const char *text, uint64_t *number)
 	return !errno && !*end;
 }
 
-/* 2026-11-23T20:15:00Z, also with a fraction of a second. */
-static bool parse_time(const char *text, uint64_t *time_ns)
+bool point_time_parse(const char *text, uint64_t *first_ns, uint64_t *time_ns)
 {
 	struct tm tm;
 	const char *rest;
@@ -352,6 +415,9 @@ static bool parse_time(const char *text, uint64_t *time_ns)
 	if (__builtin_mul_overflow((uint64_t)seconds, UINT64_C(1000000000), time_ns) ||
 	    __builtin_add_overflow(*time_ns, fraction, time_ns))
 		*time_ns = UINT64_MAX;
+	/* Without a fraction all of the second was named. */
+	*first_ns = *time_ns - (*time_ns < UINT64_MAX && fraction == 999999999 &&
+				unit == 1000000000 ? fraction : 0);
 	return true;
 }
 
@@ -377,7 +443,7 @@ int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 	       struct point *point, struct error *err)
 {
 	CLEANUP_FREE uint64_t *numbers = NULL;
-	uint64_t number, time_ns;
+	uint64_t number, first_ns, time_ns;
 	size_t count;
 	int ret;
 
@@ -391,7 +457,7 @@ int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 				 "run clawback backup");
 	if (!text || !strcmp(text, "latest"))
 		return point_load(repo, volume, numbers[count - 1], point, err);
-	if (parse_time(text, &time_ns))
+	if (point_time_parse(text, &first_ns, &time_ns))
 		return find_by_time(repo, volume, numbers, count, time_ns, point, err);
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%s\" is no recovery point: give "
 			      "latest, a number, or a UTC time like 2026-11-23T20:15:00Z",

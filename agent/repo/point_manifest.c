@@ -83,6 +83,15 @@ static json_t *volume_json(const struct point *point)
 		"dm_targets", point->dm_targets);
 }
 
+static json_t *steps_json(const struct point *point)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < point->clock_step_count; i++)
+		json_array_append_new(array, json_integer((json_int_t)point->clock_steps[i]));
+	return array;
+}
+
 static json_t *contents_json(const struct point *point)
 {
 	json_t *object = json_pack("{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:o, s:o, s:o, s:o}",
@@ -99,6 +108,8 @@ static json_t *contents_json(const struct point *point)
 		"segments", segments_json(point), "keys", wraps_json(point),
 		"signer", json_hex(point->signer.key, CRYPTO_KEY_SIZE));
 
+	if (object && point->clock_step_count)
+		json_object_set_new(object, "clock_steps", steps_json(point));
 	if (object && point->has_image_sha256)
 		json_object_set_new(object, "image_sha256",
 				    json_hex(point->image_sha256, CRYPTO_DIGEST_SIZE));
@@ -277,6 +288,29 @@ static int segments_parse(const json_t *o, struct point *point)
 	return 0;
 }
 
+/* May be missing. */
+static int steps_parse(const json_t *o, struct point *point)
+{
+	const json_t *array = json_object_get(o, "clock_steps"), *item;
+	uint64_t before = 1;
+	size_t i;
+
+	if (!array)
+		return 0;
+	if (!json_is_array(array) || json_array_size(array) > POINT_CLOCK_STEPS_MAX)
+		return -EBADMSG;
+	json_array_foreach(array, i, item) {
+		json_int_t number = json_integer_value(item);
+
+		if (!json_is_integer(item) || number <= (json_int_t)before ||
+		    (uint64_t)number > point->number)
+			return -EBADMSG;
+		point->clock_steps[i] = before = (uint64_t)number;
+	}
+	point->clock_step_count = json_array_size(array);
+	return 0;
+}
+
 static int contents_parse(const json_t *o, struct point *point)
 {
 	int delta;
@@ -298,6 +332,8 @@ static int contents_parse(const json_t *o, struct point *point)
 	point->has_image_sha256 = json_object_get(o, "image_sha256");
 	if (point->has_image_sha256 &&
 	    json_take_hex(o, "image_sha256", point->image_sha256, CRYPTO_DIGEST_SIZE))
+		return -EBADMSG;
+	if (steps_parse(o, point))
 		return -EBADMSG;
 	if (json_object_get(o, "full") &&
 	    (json_take_u64(o, "full", &point->full) || !point->full ||

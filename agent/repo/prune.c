@@ -29,6 +29,11 @@ static uint64_t wait_ns(const struct prune *prune, const struct retention *reten
 	return prune->options->grace_ns - age;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 static int sweep(struct prune *prune, const struct retention *retention,
 		 struct sweep_count *count, struct error *err)
 {
@@ -41,6 +46,9 @@ static int sweep(struct prune *prune, const struct retention *retention,
 	ret = prune_sweep(prune, retention, ripe && !prune->options->dry_run, count, err);
 	if (ret)
 		return ret;
+	result->after_bytes = count->total_bytes - count->bytes;
+	result->live_bytes = result->after_bytes - least(retention->dead_bytes,
+							 result->after_bytes);
 	if (ripe) {
 		result->deleted_objects += count->objects;
 		result->deleted_bytes += count->bytes;
@@ -49,6 +57,18 @@ static int sweep(struct prune *prune, const struct retention *retention,
 		result->waiting_bytes = count->bytes;
 	}
 	return 0;
+}
+
+/* A look's listing does not have the packs that a prune would write. */
+static void count_planned(const struct prune *prune, const struct retention *next)
+{
+	struct prune_result *result = prune->result;
+
+	for (size_t i = 0; prune->options->dry_run && i < next->pack_count; i++)
+		if (next->packs[i].sequence == next->sequence) {
+			result->after_bytes += next->packs[i].bytes;
+			result->live_bytes += next->packs[i].bytes;
+		}
 }
 
 /* Of what a look counts twice, before and after marking, the first was there already. */
@@ -106,10 +126,18 @@ static int mark_and_sweep(struct prune *prune, const struct retention *old,
 				       prune->options->signer, err);
 	if (!ret)
 		ret = sweep(prune, &next, &after, err);
-	if (!ret)
+	if (!ret) {
 		uncount(prune, before);
+		count_planned(prune, &next);
+	}
 	retention_fini(&next);
 	return ret;
+}
+
+/* What an earlier version pruned. */
+static bool never_repacked(const struct retention *retention)
+{
+	return retention->version == 1 && retention->serving_count;
 }
 
 int repo_prune(struct repo *repo, const struct uuid *volume,
@@ -131,11 +159,13 @@ int repo_prune(struct repo *repo, const struct uuid *volume,
 		return ret;
 	ret = hold(&prune, &retention, &view, &held, err) ?:
 	      sweep(&prune, &retention, &count, err);
+	if (!ret)
+		result->before_bytes = count.total_bytes;
 	/*
 	 * Marking again before the last marking was swept would put that off, and with a
 	 * prune more often than the grace period, for ever.
 	 */
-	if (!ret && !result->wait_ns && view.forgotten.count)
+	if (!ret && !result->wait_ns && (view.forgotten.count || never_repacked(&retention)))
 		ret = mark_and_sweep(&prune, &view, &held, &count, err);
 	extent_list_fini(&held);
 	extent_list_fini(&view.forgotten);

@@ -8,334 +8,296 @@
 
 #include "agent/base/fault.h"
 #include "agent/base/interrupt.h"
+#include "agent/base/parallel.h"
 #include "agent/repo/point_format.h"
 #include "agent/repo/retention_format.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RUN_DIGITS 16
-
-enum swept_kind { SWEPT_POINT, SWEPT_MAP, SWEPT_REBASED, SWEPT_SEGMENT, SWEPT_RECORD };
-
-struct swept {
-	enum swept_kind kind;
-	uint32_t segment;
-	uint64_t number;		/* of a record: its sequence */
-	uint64_t sequence;		/* of a rebased map */
-	uint8_t run[RUN_DIGITS / 2];
-	uint64_t bytes;
-};
+/* Requests at once; a store may allow itself fewer. */
+#define SWEEP_THREADS 16u
 
 struct sweep {
-	struct prune *prune;
+	struct repo *repo;
+	struct uuid volume;
 	const struct retention *retention;
-	bool deletes;
-	struct sweep_count *count;
-	struct swept *items;
-	size_t item_count, room;
 	uint64_t kept_point;		/* the last one that stays */
 };
 
-/* ---- names ------------------------------------------------------------- */
-
-/* Takes `digits` decimal digits off the front. */
-static bool take_number(const char **text, size_t digits, uint64_t *number)
-{
-	*number = 0;
-	for (size_t i = 0; i < digits; i++, (*text)++) {
-		if (**text < '0' || **text > '9')
-			return false;
-		*number = *number * 10 + (uint64_t)(**text - '0');
-	}
-	return true;
-}
-
-static bool take_text(const char **text, const char *what)
-{
-	if (strncmp(*text, what, strlen(what)))
-		return false;
-	*text += strlen(what);
-	return true;
-}
-
-static bool take_run(const char **text, uint8_t run[static RUN_DIGITS / 2])
-{
-	char digits[RUN_DIGITS + 1];
-
-	if (strspn(*text, "0123456789abcdef") != RUN_DIGITS)
-		return false;
-	memcpy(digits, *text, RUN_DIGITS);
-	digits[RUN_DIGITS] = '\0';
-	*text += RUN_DIGITS;
-	return !hex_decode(digits, run, RUN_DIGITS / 2);
-}
-
-/* What is called otherwise than we call things is not ours. */
-static bool swept_parse(const char *name, struct swept *swept)
-{
-	uint64_t segment = 0;
-
-	memset(swept, 0, sizeof(*swept));
-	if (take_text(&name, "retention/"))
-		swept->kind = SWEPT_RECORD;
-	else if (take_text(&name, "points/"))
-		swept->kind = SWEPT_POINT;
-	else if (take_text(&name, "maps/"))
-		swept->kind = SWEPT_MAP;
-	else if (take_text(&name, "segments/"))
-		swept->kind = SWEPT_SEGMENT;
-	else
-		return false;
-	if (!take_number(&name, 10, &swept->number) || !swept->number)
-		return false;
-	if (swept->kind == SWEPT_MAP && take_text(&name, "-r")) {
-		swept->kind = SWEPT_REBASED;
-		if (!take_number(&name, 10, &swept->sequence))
-			return false;
-	}
-	if (swept->kind != SWEPT_RECORD && swept->kind != SWEPT_POINT &&
-	    (!take_text(&name, "-") || !take_run(&name, swept->run)))
-		return false;
-	if (swept->kind == SWEPT_SEGMENT &&
-	    (!take_text(&name, "-") || !take_number(&name, 6, &segment)))
-		return false;
-	swept->segment = (uint32_t)segment;
-	return !*name;
-}
-
-static void swept_key(const struct sweep *sweep, const struct swept *swept,
-		      char key[static STORE_KEY_MAX])
-{
-	struct retention_map map = { .number = swept->number, .sequence = swept->sequence };
-	struct point point = { .volume = sweep->prune->volume, .number = swept->number };
-	char prefix[STORE_KEY_MAX];
-
-	memcpy(map.run.b, swept->run, sizeof(swept->run));
-	point.run = map.run;
-	switch (swept->kind) {
-	case SWEPT_RECORD:
-		retention_key(&point.volume, swept->number, key);
-		break;
-	case SWEPT_POINT:
-		point_key(&point.volume, swept->number, key);
-		break;
-	case SWEPT_MAP:
-		point_map_key(&point, key);
-		break;
-	case SWEPT_REBASED:
-		retention_map_key(&point.volume, &map, key);
-		break;
-	case SWEPT_SEGMENT:
-		point_segment_prefix(&point, prefix);
-		snprintf(key, STORE_KEY_MAX, "%.*s%06" PRIu32, STORE_KEY_MAX - 8, prefix,
-			 swept->segment);
-	}
-}
-
-static int swept_seen(void *context, const char *key, uint64_t bytes)
-{
-	struct sweep *sweep = context;
-	const char *name = strchr(key, '/');
-	struct swept swept;
-
-	if (!name || !swept_parse(name + 1, &swept))
-		return 0;
-	if (sweep->item_count == sweep->room) {
-		size_t room = sweep->room ? 2 * sweep->room : 256;
-		struct swept *items = reallocarray(sweep->items, room, sizeof(*items));
-
-		if (!items)
-			return -ENOMEM;
-		sweep->items = items;
-		sweep->room = room;
-	}
-	swept.bytes = bytes;
-	sweep->items[sweep->item_count++] = swept;
-	return 0;
-}
-
-/* Records last; else by number, a point before what belongs to it. */
-static int compare_swept(const void *a, const void *b)
-{
-	const struct swept *x = a, *y = b;
-	bool x_record = x->kind == SWEPT_RECORD, y_record = y->kind == SWEPT_RECORD;
-
-	if (x_record != y_record)
-		return x_record ? 1 : -1;
-	if (x->number != y->number)
-		return x->number < y->number ? -1 : 1;
-	return x->kind < y->kind ? -1 : x->kind > y->kind;
-}
-
-/* ---- deleting ---------------------------------------------------------- */
-
-static int object_delete(struct sweep *sweep, const struct swept *swept, struct error *err)
-{
-	char key[STORE_KEY_MAX];
-	int ret = interrupt_check(err);
-
-	if (ret || !sweep->deletes)
-		return ret;
-	swept_key(sweep, swept, key);
-	return FAULT_ERR("prune.delete", err) ?:
-	       store_delete(sweep->prune->repo->store, key, err);
-}
-
-static int drop(struct sweep *sweep, const struct swept *swept, struct error *err)
-{
-	sweep->count->objects++;
-	sweep->count->bytes += swept->bytes;
-	return object_delete(sweep, swept, err);
-}
-
-/*
- * A host that was set back to the point before would take this number again, and its
- * point would be hidden by the record. So behind a point that stays the number does.
- */
-static int drop_to_stub(struct sweep *sweep, const struct swept *swept, struct error *err)
-{
-	static const uint8_t stub[POINT_STUB_BYTES] = POINT_STUB_MAGIC;
-	char key[STORE_KEY_MAX];
-	int ret = interrupt_check(err);
-
-	sweep->count->objects++;
-	sweep->count->bytes += swept->bytes - sizeof(stub);
-	if (ret || !sweep->deletes)
-		return ret;
-	swept_key(sweep, swept, key);
-	return FAULT_ERR("prune.stub", err) ?:
-	       store_put(sweep->prune->repo->store, key, stub, sizeof(stub), 0, err);
-}
-
 /* ---- one number -------------------------------------------------------- */
 
-static int sweep_point(struct sweep *sweep, const struct swept *swept, bool needed,
-		       struct error *err)
+/*
+ * A host that was set back to the point before would take the number of one that goes,
+ * and its point would be hidden by the record. So behind a point that stays the number
+ * does.
+ */
+static void sweep_point(struct sweep *sweep, struct swept *swept, bool needed)
 {
 	bool stub = swept->bytes == POINT_STUB_BYTES;
 	bool behind = sweep->kept_point && sweep->kept_point == swept->number - 1;
 
-	if (needed) {
-		if (!stub)
-			sweep->kept_point = swept->number;
-		return 0;
-	}
-	if (behind)
-		return stub ? 0 : drop_to_stub(sweep, swept, err);
-	return drop(sweep, swept, err);
+	swept->fate = needed || (behind && stub) ? FATE_NEEDED : behind ? FATE_STUB : FATE_GOES;
+	if (needed && !stub)
+		sweep->kept_point = swept->number;
 }
 
-static bool rebased_needed(const struct sweep *sweep, const struct swept *swept)
+static enum swept_fate rebased_fate(const struct sweep *sweep, const struct swept *swept)
 {
 	struct retention_map map = { .number = swept->number, .sequence = swept->sequence };
 
 	memcpy(map.run.b, swept->run, sizeof(swept->run));
 	/* Of a prune that is under way, or of a dead one: which, the next record tells. */
-	return swept->sequence > sweep->retention->sequence ||
-	       retention_needs_rebased(sweep->retention, &map);
+	if (swept->sequence > sweep->retention->sequence)
+		return FATE_UNKNOWN;
+	return retention_needs_rebased(sweep->retention, &map) ? FATE_NEEDED : FATE_GOES;
 }
 
-/* `point` NULL: nothing of this number is needed. */
-static bool swept_needed(const struct sweep *sweep, const struct swept *swept,
-			 const struct point *point)
+/* `run` NULL: nothing of this number is needed. */
+static enum swept_fate fate_of(const struct sweep *sweep, const struct swept *swept,
+			       const struct uuid *run)
 {
 	const struct retention *retention = sweep->retention;
+	bool needed;
 
 	if (swept->kind == SWEPT_REBASED)
-		return rebased_needed(sweep, swept);
-	if (!point || memcmp(point->run.b, swept->run, sizeof(swept->run)))
-		return false;
-	return swept->kind == SWEPT_SEGMENT
+		return rebased_fate(sweep, swept);
+	if (!run || memcmp(run->b, swept->run, sizeof(swept->run)))
+		return FATE_GOES;
+	needed = swept->kind == SWEPT_SEGMENT
 		? retention_needs_segment(retention, swept->number, swept->segment)
 		: retention_needs_map(retention, swept->number);
+	return needed ? FATE_NEEDED : FATE_GOES;
+}
+
+/* Whether it takes the point's manifest to tell what of a number is needed. */
+static bool has_runs(const struct swept *items, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (items[i].kind == SWEPT_MAP || items[i].kind == SWEPT_SEGMENT)
+			return true;
+	return false;
 }
 
 /* All objects of one number. */
-static int sweep_number(struct sweep *sweep, const struct swept *items, size_t count,
+static int sweep_number(struct sweep *sweep, struct swept *items, size_t count,
 			struct error *err)
 {
 	uint64_t number = items->number;
 	bool needed = retention_needs_point(sweep->retention, number);
-	bool alone = count == 1 && items->kind == SWEPT_POINT;
+	struct uuid run = { { 0 } };
 	struct point point;
-	int ret = 0;
 
-	if (needed && !alone) {
-		ret = point_load(sweep->prune->repo, &sweep->prune->volume, number, &point, err);
-		/* Not committed yet; or missing: what is left may help to mend that. */
+	/* Not committed yet; or missing: what is left may help to mend that. */
+	if (needed && items->kind != SWEPT_POINT)
+		return 0;
+	if (needed && has_runs(items, count)) {
+		int ret = point_load(sweep->repo, &sweep->volume, number, &point, err);
+
 		if (ret)
 			return ret == -ENOENT ? 0 : ret;
-	}
-	for (size_t i = 0; !ret && i < count; i++) {
-		if (items[i].kind == SWEPT_POINT)
-			ret = sweep_point(sweep, &items[i], needed, err);
-		else if (!swept_needed(sweep, &items[i], needed ? &point : NULL))
-			ret = drop(sweep, &items[i], err);
-	}
-	if (needed && !alone)
+		run = point.run;
 		point_fini(&point);
-	return ret;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (items[i].kind == SWEPT_POINT)
+			sweep_point(sweep, &items[i], needed);
+		else
+			items[i].fate = fate_of(sweep, &items[i], needed ? &run : NULL);
+	return 0;
 }
 
-/* Older records, once whoever may have begun with them has had the grace period. They
- * are not counted: it is not they that take space. */
-static int sweep_record(struct sweep *sweep, const struct swept *swept, struct error *err)
+/* One of a later record may be that of a prune that is under way, as a rebased map. */
+static enum swept_fate pack_fate(const struct retention *retention, const struct swept *swept)
 {
-	const struct retention *retention = sweep->retention;
-	const struct prune *prune = sweep->prune;
+	struct retention_pack pack = { .sequence = swept->number, .number = swept->segment };
 
-	if (swept->number >= retention->sequence || prune->now_ns < retention->created_ns ||
-	    prune->now_ns - retention->created_ns < prune->options->grace_ns)
-		return 0;
-	return object_delete(sweep, swept, err);
+	memcpy(pack.run.b, swept->run, sizeof(swept->run));
+	if (swept->number > retention->sequence)
+		return FATE_UNKNOWN;
+	return retention_needs_pack(retention, &pack) ? FATE_NEEDED : FATE_GOES;
 }
 
-static int sweep_items(struct sweep *sweep, struct error *err)
+int sweep_judge(struct repo *repo, const struct uuid *volume, const struct retention *retention,
+		struct swept_list *list, struct error *err)
 {
+	struct sweep sweep = { .repo = repo, .volume = *volume, .retention = retention };
 	size_t at = 0;
 	int ret = 0;
 
-	if (sweep->item_count)
-		qsort(sweep->items, sweep->item_count, sizeof(*sweep->items), compare_swept);
-	while (!ret && at < sweep->item_count) {
-		const struct swept *first = &sweep->items[at];
+	while (!ret && at < list->count) {
+		struct swept *first = &list->items[at];
 		size_t count = 1;
 
 		if (first->kind == SWEPT_RECORD) {
-			ret = sweep_record(sweep, first, err);
+			first->fate = first->number < retention->sequence ? FATE_GOES :
+				      first->number == retention->sequence ? FATE_NEEDED :
+				      FATE_UNKNOWN;
+		} else if (first->kind == SWEPT_PACK) {
+			first->fate = pack_fate(retention, first);
 		} else {
-			while (at + count < sweep->item_count &&
-			       first[count].kind != SWEPT_RECORD &&
+			while (at + count < list->count && !swept_of_sequence(&first[count]) &&
 			       first[count].number == first->number)
 				count++;
-			ret = sweep_number(sweep, first, count, err);
+			ret = interrupt_check(err) ?: sweep_number(&sweep, first, count, err);
 		}
 		at += count;
 	}
 	return ret;
 }
 
+/* ---- deleting ---------------------------------------------------------- */
+
+/* At least so many points one behind the other, so that short lists cost no stubs. */
+#define RUN_POINTS 16u
+
+struct deleting {
+	struct prune *prune;
+	struct swept **items;
+	size_t count, run;		/* points: all, and those one behind the other */
+};
+
+static int stub_put(void *context, size_t i, struct error *err)
+{
+	static const uint8_t stub[POINT_STUB_BYTES] = POINT_STUB_MAGIC;
+	const struct deleting *deleting = context;
+	char key[STORE_KEY_MAX];
+
+	swept_key(&deleting->prune->volume, deleting->items[i], key);
+	return FAULT_ERR("prune.stub", err) ?:
+	       store_put(deleting->prune->repo->store, key, stub, sizeof(stub), 0, err);
+}
+
+static int object_delete(void *context, size_t i, struct error *err)
+{
+	const struct deleting *deleting = context;
+	char key[STORE_KEY_MAX];
+
+	swept_key(&deleting->prune->volume, deleting->items[i], key);
+	return FAULT_ERR("prune.delete", err) ?:
+	       store_delete(deleting->prune->repo->store, key, err);
+}
+
+/* The first point of every run but the first is a stub by now, and goes last. */
+static int run_delete(void *context, size_t i, struct error *err)
+{
+	const struct deleting *deleting = context;
+	size_t first = i * deleting->run, end = first + deleting->run;
+	int ret = 0;
+
+	for (size_t at = first + !!i; !ret && at < end && at < deleting->count; at++)
+		ret = interrupt_check(err) ?: object_delete(context, at, err);
+	return ret;
+}
+
+static int first_stub(void *context, size_t i, struct error *err)
+{
+	return stub_put(context, (i + 1) * ((struct deleting *)context)->run, err);
+}
+
+static int first_delete(void *context, size_t i, struct error *err)
+{
+	return object_delete(context, (i + 1) * ((struct deleting *)context)->run, err);
+}
+
+/*
+ * At no moment a point may be there and the number behind it be free, which a host that
+ * was set back could take. So points go one by one, rising; and for that to take less
+ * time, in several runs at once, with a stub between each and the one before.
+ */
+static int points_delete(struct deleting *deleting, struct error *err)
+{
+	size_t runs;
+	int ret;
+
+	deleting->run = deleting->count / SWEEP_THREADS + 1;
+	if (deleting->run < RUN_POINTS)
+		deleting->run = RUN_POINTS;
+	runs = (deleting->count + deleting->run - 1) / deleting->run;
+	if (!runs)
+		return 0;
+	ret = parallel_run(SWEEP_THREADS, runs - 1, first_stub, deleting, err);
+	if (!ret)
+		ret = parallel_run(SWEEP_THREADS, runs, run_delete, deleting, err);
+	return ret ? ret : parallel_run(1, runs - 1, first_delete, deleting, err);
+}
+
+/* Those of `list` with that fate, points only or no points. Caller frees *items. */
+static size_t swept_select(const struct swept_list *list, enum swept_fate fate, bool points,
+			   struct swept **items)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < list->count; i++)
+		if (list->items[i].fate == fate &&
+		    (list->items[i].kind == SWEPT_POINT) == points)
+			items[count++] = &list->items[i];
+	return count;
+}
+
+static int sweep_delete(struct prune *prune, const struct swept_list *list, struct error *err)
+{
+	struct swept **items = calloc(list->count + 1, sizeof(*items));
+	struct deleting deleting = { .prune = prune, .items = items };
+	size_t count;
+	int ret;
+
+	if (!items)
+		return error_set(err, -ENOMEM, "pruning: out of memory");
+	count = swept_select(list, FATE_STUB, true, items);
+	ret = parallel_run(SWEEP_THREADS, count, stub_put, &deleting, err);
+	if (!ret) {
+		deleting.count = swept_select(list, FATE_GOES, true, items);
+		ret = points_delete(&deleting, err);
+	}
+	if (!ret) {
+		count = swept_select(list, FATE_GOES, false, items);
+		ret = parallel_run(SWEEP_THREADS, count, object_delete, &deleting, err);
+	}
+	free(items);
+	return ret;
+}
+
+/*
+ * Older records go once whoever may have begun with them has had the grace period. They
+ * are not counted: it is not they that take space.
+ */
+static void sweep_count(const struct prune *prune, const struct retention *retention,
+			const struct swept_list *list, struct sweep_count *count)
+{
+	bool old = prune->now_ns >= retention->created_ns &&
+		   prune->now_ns - retention->created_ns >= prune->options->grace_ns;
+
+	memset(count, 0, sizeof(*count));
+	for (size_t i = 0; i < list->count; i++) {
+		struct swept *swept = &list->items[i];
+
+		if (swept->kind == SWEPT_RECORD) {
+			if (swept->fate == FATE_GOES && !old)
+				swept->fate = FATE_UNKNOWN;
+			continue;
+		}
+		count->total_bytes += swept->bytes;
+		if (swept->fate != FATE_GOES && swept->fate != FATE_STUB)
+			continue;
+		count->objects++;
+		count->bytes += swept->bytes - (swept->fate == FATE_STUB ? POINT_STUB_BYTES : 0);
+	}
+}
+
 int prune_sweep(struct prune *prune, const struct retention *retention, bool deletes,
 		struct sweep_count *count, struct error *err)
 {
-	struct sweep sweep = {
-		.prune = prune, .retention = retention, .deletes = deletes, .count = count,
-	};
-	char prefix[UUID_TEXT_SIZE + 1];
-	int ret;
+	struct swept_list list;
+	int ret = swept_list(prune->repo, &prune->volume, &list, err);
 
-	memset(count, 0, sizeof(*count));
-	uuid_format(&prune->volume, prefix);
-	strcat(prefix, "/");
-	ret = store_list(prune->repo->store, prefix, swept_seen, &sweep, err);
-	if (ret == -ENOMEM && !err->code)
-		error_set(err, ret, "listing a volume's objects: out of memory");
 	if (!ret)
-		ret = sweep_items(&sweep, err);
-	free(sweep.items);
+		ret = sweep_judge(prune->repo, &prune->volume, retention, &list, err);
+	if (!ret)
+		sweep_count(prune, retention, &list, count);
+	if (!ret && deletes)
+		ret = sweep_delete(prune, &list, err);
+	free(list.items);
 	return ret ? error_prefix(err, "pruning") : 0;
 }

@@ -8,6 +8,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/interrupt.h"
+#include "agent/repo/pack_format.h"
 #include "agent/repo/point_format.h"
 #include "agent/repo/retention_format.h"
 
@@ -177,6 +178,40 @@ static int copy_segments(struct replication *replication, const struct retention
 			 prefix, s);
 		strcpy(object.from, object.key);
 		ret = copy_object(replication, &object, err);
+	}
+	return ret;
+}
+
+/* Where the pack lies in the source, where the same one may have another name. */
+static void pack_from(const struct replication *replication, const struct retention_pack *pack,
+		      char key[static STORE_KEY_MAX])
+{
+	const struct retention *source = replication->source_record;
+
+	for (size_t i = 0; source && i < source->pack_count; i++)
+		if (!memcmp(source->packs[i].sha256, pack->sha256, sizeof(pack->sha256)))
+			pack = &source->packs[i];
+	pack_key(&replication->volume->id, pack, key);
+}
+
+int replicate_packs(struct replication *replication, const struct retention *record,
+		    struct error *err)
+{
+	struct replicate_result *result = replication->result;
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < record->pack_count; i++) {
+		struct object object = { .bytes = record->packs[i].bytes,
+					 .sha256 = record->packs[i].sha256 };
+
+		pack_key(&replication->volume->id, &record->packs[i], object.key);
+		pack_from(replication, &record->packs[i], object.from);
+		if (replication->options->dry_run) {
+			result->objects++;
+			result->bytes += object.bytes;
+		} else {
+			ret = copy_object(replication, &object, err);
+		}
 	}
 	return ret;
 }

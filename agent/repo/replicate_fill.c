@@ -2,8 +2,8 @@
  * What is to be in a replica, found out by listing: when nothing is remembered, when a
  * store is new, and when a point is not where it should be. A store without anything of
  * the volume gets the source's newest retention record first, as it is, so that a reader
- * sees from then on what is visible; then all that this record needs, in the order of
- * numbers. As long as the newest point that a record knows of is not there, filling is
+ * sees from then on what is visible; then all that this record needs: packs, then points
+ * in the order of numbers. As long as the newest point that a record knows of is not there, filling is
  * not over, and prune keeps its hands off.
  */
 #include "agent/repo/replicate_private.h"
@@ -195,6 +195,16 @@ static int point_gone(const struct fill *fill, uint64_t number, struct error *er
 			      store_url(replication->source->store));
 }
 
+static int pack_gone(const struct fill *fill, struct error *err)
+{
+	const struct replication *replication = fill->replication;
+
+	return error_set(err, -ESTALE, "%s was pruned at %s before %s had all of it; it cannot go "
+			 "on from there: give that store another url, to be filled anew",
+			 replication->volume->name, store_url(replication->source->store),
+			 store_url(replication->target->store));
+}
+
 static int fill_number(struct fill *fill, const struct stored *stored, struct error *err)
 {
 	int ret;
@@ -231,6 +241,12 @@ static int fill_all(struct fill *fill, struct error *err)
 	replication->resumed = true;
 	replication->source_record = &fill->source;
 	count_total(fill);
+	/* Later packs are the target's own prunes'. */
+	if (!place->filled) {
+		ret = replicate_packs(replication, fill->record, err);
+		if (ret == -ENOENT)
+			ret = pack_gone(fill, err);
+	}
 	for (size_t i = 0; !ret && i < fill->numbers.count; i++)
 		if (fill->numbers.items[i].number > from)
 			ret = fill_number(fill, &fill->numbers.items[i], err);

@@ -31,6 +31,13 @@ struct replication {
 int replicate_point(struct replication *replication, const struct retention *record,
 		    uint64_t number, struct error *err);
 
+/*
+ * Copies the packs that `record`, the target's, names, as far as they are not there yet.
+ * -ENOENT when the source has one of them not any more.
+ */
+int replicate_packs(struct replication *replication, const struct retention *record,
+		    struct error *err);
+
 /* replicate_fill.c: finds out by listing what there is and what is to be there, and
  * copies that. */
 int replicate_fill(struct replication *replication, struct error *err);

@@ -84,6 +84,32 @@ static int maps_add(struct rejoin *rejoin, const struct retention *from, bool be
 	return 0;
 }
 
+/* What is in them of the target's own points is there twice, and the same. */
+static int packs_add(struct rejoin *rejoin)
+{
+	const struct retention *source = rejoin->source, *target = rejoin->target;
+	struct retention *next = rejoin->next;
+	uint32_t number = 0;
+
+	next->packs = calloc(source->pack_count + target->pack_count + 1, sizeof(*next->packs));
+	if (!next->packs)
+		return -ENOMEM;
+	for (size_t i = 0; i < target->pack_count; i++)
+		next->packs[next->pack_count++] = target->packs[i];
+	for (size_t i = 0; i < source->pack_count; i++) {
+		struct retention_pack *pack = &next->packs[next->pack_count];
+
+		if (source->packs[i].last <= rejoin->through)
+			continue;
+		*pack = source->packs[i];
+		pack->sequence = next->sequence;
+		pack->number = number++;
+		next->pack_count++;
+	}
+	next->dead_bytes = target->dead_bytes;
+	return 0;
+}
+
 static int record_merge(struct rejoin *rejoin)
 {
 	const struct retention *source = rejoin->source, *target = rejoin->target;
@@ -103,7 +129,8 @@ static int record_merge(struct rejoin *rejoin)
 		return -ENOMEM;
 	return numbers_merge(rejoin) ?:
 	       serving_add(rejoin, target, false) ?: serving_add(rejoin, source, true) ?:
-	       maps_add(rejoin, target, false) ?: maps_add(rejoin, source, true);
+	       maps_add(rejoin, target, false) ?: maps_add(rejoin, source, true) ?:
+	       packs_add(rejoin);
 }
 
 /* A map onto a point that the target gave up, by a policy of its own. */

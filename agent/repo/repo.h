@@ -8,6 +8,7 @@
  *   VOLUME-ID/maps/NNNNNNNNNN-RUN       a large map
  *   VOLUME-ID/segments/NNNNNNNNNN-RUN-SSSSSS   frames
  *   VOLUME-ID/retention/NNNNNNNNNN      which points were forgotten; the newest counts
+ *   VOLUME-ID/packs/NNNNNNNNNN-RUN-PPPPPP   what is still needed of pruned points
  *
  * Everything read back is authenticated before it is parsed: points by their
  * signature, maps and frames by their seal. What does not hold is reported with
@@ -33,6 +34,7 @@
 #define REPO_SIGNERS_MAX 16
 #define REPO_NAME_MAX 64
 #define POINT_DEPTH_MAX 32	/* delta maps between a point and its base */
+#define POINT_CLOCK_STEPS_MAX 32
 
 struct repo;
 
@@ -115,6 +117,10 @@ struct point {
 	uint64_t committed_ns;
 	enum point_consistency consistency;
 	char reason[256];		/* why this kind, for people */
+	/* The last points up to this one whose time is before that of the point before
+	 * them, as the clock was set back; rising. Between them times rise. */
+	uint64_t clock_steps[POINT_CLOCK_STEPS_MAX];
+	size_t clock_step_count;
 
 	/* the volume */
 	uint64_t volume_bytes;
@@ -146,6 +152,9 @@ struct point {
 };
 
 void point_fini(struct point *point);
+
+/* Fills clock_steps of a point that will follow `before` (number and time are set). */
+void point_clock_steps(struct point *point, const struct point *before);
 
 /* Names of a point's objects. */
 void point_key(const struct uuid *volume, uint64_t number,
@@ -192,8 +201,37 @@ int point_numbers(struct repo *repo, const struct uuid *volume,
 		  uint64_t **numbers, size_t *count, struct error *err);
 
 /*
- * "latest" (or NULL), a number, or an RFC 3339 UTC time (the newest point whose
- * time is not later). -ENOENT with a message that names what there is.
+ * Loads many, several at once, and calls `each` with one after the other, in the order of
+ * `numbers`; what it is given is gone afterwards. A result of its other than 0 ends it.
+ */
+typedef int (*points_each_fn)(void *context, const struct point *point, struct error *err);
+int points_load(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
+		size_t count, points_each_fn each, void *context, struct error *err);
+
+/* What a list shows of a point. */
+struct point_facts {
+	uint64_t number, time_ns, marked_bytes, stored_bytes;
+	enum point_kind kind;
+	enum point_consistency consistency;
+};
+
+/*
+ * Facts of many points, in the order of `numbers`, which rise; caller frees *facts. With
+ * `path` (may be NULL) they are kept in that file, and only the points that came since are
+ * read, and the last one of those before, to see that it is still the same history.
+ */
+int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
+		     size_t count, const char *path, struct point_facts **facts,
+		     struct error *err);
+
+/* 2026-11-23T20:15:00Z, also with a fraction: when that second, or that instant, begins
+ * and the last of it. */
+bool point_time_parse(const char *text, uint64_t *first_ns, uint64_t *last_ns);
+
+/*
+ * "latest" (or NULL), a number, or an RFC 3339 UTC time: of the points whose time is not
+ * later, the one that was made last, also where the clock was set back in between. A
+ * time takes one read more than the logarithm of the number of points, for each such step. -ENOENT with a message that names what there is.
  */
 int point_find(struct repo *repo, const struct uuid *volume, const char *text,
 	       struct point *point, struct error *err);
@@ -228,13 +266,41 @@ int point_complete(struct repo *repo, const struct point *point, const struct ke
 		   struct error *err);
 
 /*
- * Reads stored frames: bytes [offset, offset + length) of a segment of `point`,
- * be it an object or inline. All of it, or an error; EXIT_UNTRUSTWORTHY when the
- * object is missing or shorter than the manifest says.
+ * Reads stored frames: bytes [offset, offset + length) of a segment of `point` where the
+ * point's run stored it, be it an object or inline. All of it, or an error;
+ * EXIT_UNTRUSTWORTHY when the object is missing or shorter than the manifest says. What
+ * a prune moved is found with places_read.
  */
 int point_read_segment(struct repo *repo, const struct point *point,
 		       uint32_t segment, uint64_t offset, void *buffer,
 		       size_t length, struct error *err);
+
+/* ---- where frames lie -------------------------------------------------- */
+
+/*
+ * Where the frames lie that maps refer to, by the newest retention record when it was
+ * opened: as the point's run stored them, or in packs, into which prunes move what is
+ * still needed of pruned points. Whoever reads frames opens this before the map that
+ * names them. Any thread.
+ */
+struct places;
+
+int places_open(struct repo *repo, const struct uuid *volume, struct places **places,
+		struct error *err);
+void places_close(struct places *places);	/* NULL is fine */
+
+/* point_full_map, by that record. */
+int places_full_map(struct places *places, const struct point *point,
+		    const struct key_ring *ring, struct map *map, struct error *err);
+/* A point that wrote frames, visible or not. -ENOENT. */
+int places_point(struct places *places, uint64_t number, struct point *point,
+		 struct error *err);
+/*
+ * As point_read_segment. Of a segment that was moved only frames are there that were
+ * needed: what lay between two of them reads as zero.
+ */
+int places_read(struct places *places, const struct point *point, uint32_t segment,
+		uint64_t offset, void *buffer, size_t length, struct error *err);
 
 /* ---- frames of a map --------------------------------------------------- */
 
@@ -275,10 +341,26 @@ struct retention_map {
 	size_t wrap_count;
 };
 
-/* A pruned point of which some segments hold frames of visible points. */
+/* A pruned point of which some segments hold frames of visible points, where its run
+ * stored them. */
 struct retention_serving {
 	uint64_t number;
 	struct extent_list segments;
+};
+
+/*
+ * An object that holds, moved there by a prune, what is still needed of pruned points:
+ * their heads and frames. Of a point that is in no `serving`, or of a segment that is
+ * not in it, all that is needed is in packs.
+ */
+struct retention_pack {
+	uint64_t sequence;		/* of the record that this prune committed */
+	uint32_t number;		/* among this prune's packs */
+	struct uuid run;		/* of the prune */
+	uint64_t first, last;		/* the points it holds something of lie in between */
+	uint64_t bytes;
+	uint64_t items;			/* of its index, which is its end */
+	uint8_t sha256[CRYPTO_DIGEST_SIZE], index_sha256[CRYPTO_DIGEST_SIZE];
 };
 
 /*
@@ -289,6 +371,7 @@ struct retention_serving {
  */
 struct retention {
 	uint64_t sequence;		/* 0: nothing was ever forgotten */
+	uint32_t version;		/* 1: nothing was ever moved into packs */
 	uint8_t hash[CRYPTO_DIGEST_SIZE], previous[CRYPTO_DIGEST_SIZE];
 	uint64_t created_ns;
 	uint64_t marked_ns;		/* when points were last pruned; 0: never */
@@ -298,6 +381,10 @@ struct retention {
 	size_t serving_count;
 	struct retention_map *maps;		/* owned; by number */
 	size_t map_count;
+	struct retention_pack *packs;		/* owned; by sequence and number */
+	size_t pack_count;
+	/* Bytes in `serving` segments and packs that nothing needs, left by the last prune. */
+	uint64_t dead_bytes;
 	struct signing_public signer;
 };
 
@@ -328,6 +415,7 @@ struct prune_options {
 	 * restore, verify or backup is under way. */
 	uint64_t grace_ns;
 	uint64_t now_ns;		/* ns since 1970; 0: now */
+	uint64_t pack_bytes;		/* a pack ends beyond; 0: 256 MiB */
 	/* Forgotten points from this number on stay: another store has not got them, or what
 	 * stands on them, yet. 0: none. */
 	uint64_t hold_from;
@@ -342,6 +430,10 @@ struct prune_result {
 	uint64_t serving;		/* … of these points some segments */
 	uint64_t held;			/* forgotten, but see hold_from */
 	uint64_t maps;			/* rebased maps written */
+	uint64_t repacked_bytes, packs;	/* moved out of objects that were mostly dead */
+	/* All objects of the volume: before, and when what waits is deleted, too; and how
+	 * much of the latter is needed. */
+	uint64_t before_bytes, after_bytes, live_bytes;
 	uint64_t deleted_objects, deleted_bytes;
 	/* Not needed any more, but not deleted before the grace period ends. */
 	uint64_t waiting_objects, waiting_bytes;
@@ -349,8 +441,8 @@ struct prune_result {
 };
 
 /*
- * Makes visible points independent of forgotten ones, and deletes what nothing needs:
- * new objects first, then the record that says so, then, when that is older than the
+ * Makes visible points independent of forgotten ones, moves what is needed out of
+ * objects that are mostly dead, and deletes what nothing needs: new objects first, then the record that says so, then, when that is older than the
  * grace period, deletions. Killed anywhere, the next one goes on. Also deletes what
  * runs that did not commit left behind, when another has committed their number.
  * -EEXIST with EXIT_LOCKED when another forget or prune was quicker.

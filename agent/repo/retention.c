@@ -26,6 +26,7 @@ void retention_fini(struct retention *retention)
 		free(retention->maps[i].wraps);
 	free(retention->serving);
 	free(retention->maps);
+	free(retention->packs);
 	memset(retention, 0, sizeof(*retention));
 }
 
@@ -58,6 +59,22 @@ const struct retention_serving *retention_serving_find(const struct retention *r
 	return retention->serving_count ?
 	       bsearch(&number, retention->serving, retention->serving_count,
 		       sizeof(*retention->serving), compare_number) : NULL;
+}
+
+static int compare_pack(const void *key, const void *item)
+{
+	const struct retention_pack *wanted = key, *pack = item;
+
+	if (wanted->sequence != pack->sequence)
+		return wanted->sequence < pack->sequence ? -1 : 1;
+	return wanted->number < pack->number ? -1 : wanted->number > pack->number;
+}
+
+const struct retention_pack *retention_pack_find(const struct retention *retention,
+						 const struct retention_pack *wanted)
+{
+	return retention->pack_count ? bsearch(wanted, retention->packs, retention->pack_count,
+					       sizeof(*retention->packs), compare_pack) : NULL;
 }
 
 /* ---- names ------------------------------------------------------------- */
@@ -135,7 +152,7 @@ static int header_check(const struct repo *repo, const char *key, const uint8_t 
 	memcpy(&header, object, sizeof(header));
 	if (memcmp(header.magic, RETENTION_MAGIC, sizeof(header.magic)))
 		return record_damaged(repo, key, "is damaged: it is no retention record", err);
-	if (get_le32(header.version) != RETENTION_VERSION)
+	if (!get_le32(header.version) || get_le32(header.version) > RETENTION_VERSION)
 		return error_set(err, -EPROTONOSUPPORT, "%s/%s has format version %" PRIu32
 				 " and this program knows %d; use a newer clawback",
 				 store_url(repo->store), key, get_le32(header.version),
@@ -185,6 +202,7 @@ static int record_parse(struct repo *repo, const struct uuid *volume, const char
 	if (ret)
 		return error_prefix(err, "%s/%s", store_url(repo->store), key);
 	if (retention->sequence != sequence ||
+	    retention->version != get_le32(((const struct retention_header *)object)->version) ||
 	    memcmp(&retention->signer, &signer, sizeof(signer))) {
 		retention_fini(retention);
 		return record_damaged(repo, key, "is another record in this one's place", err);

@@ -17,10 +17,11 @@
 #include "agent/repo/repo.h"
 
 #define RETENTION_MAGIC "CLAWRET1"
-#define RETENTION_VERSION 1
+#define RETENTION_VERSION 2		/* written; 1, without packs, is read */
 #define RETENTION_SIGN_LABEL "clawback retention v1"
 #define RETENTION_RECORD_MAX (64u << 20)
 #define RETENTION_SEGMENTS_MAX 1000000u	/* of a point: six digits in a name */
+#define RETENTION_PACKS_MAX 1000000u	/* of a prune: likewise */
 
 struct retention_header {
 	uint8_t magic[8];
@@ -52,13 +53,16 @@ const struct retention_map *retention_map_find(const struct retention *retention
 					       uint64_t number);
 const struct retention_serving *retention_serving_find(const struct retention *retention,
 						       uint64_t number);
+/* The pack with the sequence and number of `wanted`, or NULL. */
+const struct retention_pack *retention_pack_find(const struct retention *retention,
+						 const struct retention_pack *wanted);
 void retention_map_key(const struct uuid *volume, const struct retention_map *map,
 		       char key[static STORE_KEY_MAX]);
 
 /*
  * needs.c: whether the record, and the points that it leaves visible, need a point's
- * object; its own map, should that be an object; one of its segments; a rebased map, of
- * which only what is in the name counts.
+ * object; its own map, should that be an object; one of its segments, where its run
+ * stored it; a rebased map, or a pack, of which only what is in the name counts.
  */
 #define REPO_RUN_NAMED 8		/* bytes of a run's id in names */
 bool retention_needs_point(const struct retention *retention, uint64_t number);
@@ -67,6 +71,8 @@ bool retention_needs_segment(const struct retention *retention, uint64_t number,
 			     uint32_t segment);
 bool retention_needs_rebased(const struct retention *retention,
 			     const struct retention_map *rebased);
+bool retention_needs_pack(const struct retention *retention,
+			  const struct retention_pack *named);
 
 /*
  * The point as far as its map goes: with the one that stands in for its own, if

@@ -1,6 +1,7 @@
-/* A retention record as JSON, and back: ranges, pins, what serves, rebased maps. */
+/* A retention record as JSON, and back: ranges, pins, what serves, rebased maps, packs. */
 #include "agent/repo/retention_format.h"
 
+#include "agent/repo/pack_format.h"
 #include "agent/repo/point_format.h"
 
 #include <errno.h>
@@ -82,6 +83,32 @@ static json_t *maps_json(const struct retention *retention)
 	return array;
 }
 
+static json_t *pack_json(const struct retention_pack *pack)
+{
+	char run[UUID_TEXT_SIZE];
+
+	uuid_format(&pack->run, run);
+	return json_pack("{s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:o}",
+			 "sequence", (json_int_t)pack->sequence,
+			 "number", (json_int_t)pack->number, "run", run,
+			 "first", (json_int_t)pack->first, "last", (json_int_t)pack->last,
+			 "bytes", (json_int_t)pack->bytes, "items", (json_int_t)pack->items,
+			 "sha256", json_hex(pack->sha256, CRYPTO_DIGEST_SIZE),
+			 "index_sha256", json_hex(pack->index_sha256, CRYPTO_DIGEST_SIZE));
+}
+
+static json_t *packs_json(const struct retention *retention)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; array && i < retention->pack_count; i++)
+		if (json_array_append_new(array, pack_json(&retention->packs[i]))) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
+}
+
 char *retention_text(const struct retention *retention, const struct retention_place *place)
 {
 	char repository[UUID_TEXT_SIZE], volume[UUID_TEXT_SIZE];
@@ -90,7 +117,7 @@ char *retention_text(const struct retention *retention, const struct retention_p
 
 	uuid_format(&place->repository, repository);
 	uuid_format(&place->volume, volume);
-	object = json_pack("{s:s, s:i, s:s, s:s, s:I, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
+	object = json_pack("{s:s, s:i, s:s, s:s, s:I, s:o, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o}",
 			   "format", RETENTION_FORMAT, "version", RETENTION_VERSION,
 			   "repository", repository, "volume", volume,
 			   "sequence", (json_int_t)retention->sequence,
@@ -102,6 +129,8 @@ char *retention_text(const struct retention *retention, const struct retention_p
 			   "pruned", extents_json(&retention->pruned),
 			   "pinned", extents_json(&retention->pinned),
 			   "serving", serving_json(retention), "maps", maps_json(retention),
+			   "packs", packs_json(retention),
+			   "dead_bytes", (json_int_t)retention->dead_bytes,
 			   "signer", json_hex(retention->signer.key, CRYPTO_KEY_SIZE));
 	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
@@ -152,7 +181,7 @@ static int facts_parse(const json_t *o, const struct retention_place *place,
 
 	if (json_take_text(o, "format", format, sizeof(format)) ||
 	    strcmp(format, RETENTION_FORMAT) || json_take_u64(o, "version", &version) ||
-	    version != RETENTION_VERSION || take_uuid(o, "repository", &repository) ||
+	    !version || version > RETENTION_VERSION || take_uuid(o, "repository", &repository) ||
 	    take_uuid(o, "volume", &volume) || !uuid_equal(&repository, &place->repository) ||
 	    !uuid_equal(&volume, &place->volume) ||
 	    json_take_u64(o, "sequence", &retention->sequence) || !retention->sequence ||
@@ -162,6 +191,7 @@ static int facts_parse(const json_t *o, const struct retention_place *place,
 	    json_take_u64(o, "through", &retention->through) || !retention->through ||
 	    json_take_hex(o, "signer", retention->signer.key, CRYPTO_KEY_SIZE))
 		return -EBADMSG;
+	retention->version = (uint32_t)version;
 	return 0;
 }
 
@@ -280,6 +310,50 @@ static int maps_parse(const json_t *o, struct retention *retention)
 	return 0;
 }
 
+static int pack_parse(const json_t *o, const struct retention *retention,
+		      struct retention_pack *pack)
+{
+	uint64_t number;
+
+	if (json_take_u64(o, "sequence", &pack->sequence) || !pack->sequence ||
+	    pack->sequence > retention->sequence || json_take_u64(o, "number", &number) ||
+	    number >= RETENTION_PACKS_MAX || take_uuid(o, "run", &pack->run) ||
+	    json_take_u64(o, "first", &pack->first) || !pack->first ||
+	    json_take_u64(o, "last", &pack->last) || pack->last < pack->first ||
+	    pack->last >= retention->through || json_take_u64(o, "bytes", &pack->bytes) ||
+	    json_take_u64(o, "items", &pack->items) || !pack_sane(pack) ||
+	    json_take_hex(o, "sha256", pack->sha256, CRYPTO_DIGEST_SIZE) ||
+	    json_take_hex(o, "index_sha256", pack->index_sha256, CRYPTO_DIGEST_SIZE))
+		return -EBADMSG;
+	pack->number = (uint32_t)number;
+	return 0;
+}
+
+/* Rising by sequence, then number. */
+static int packs_parse(const json_t *o, struct retention *retention)
+{
+	const json_t *array = json_object_get(o, "packs"), *item;
+	size_t i;
+
+	if (retention->version < 2)
+		return 0;
+	if (!json_is_array(array) || json_take_u64(o, "dead_bytes", &retention->dead_bytes))
+		return -EBADMSG;
+	retention->packs = calloc(json_array_size(array) + 1, sizeof(*retention->packs));
+	if (!retention->packs)
+		return -ENOMEM;
+	json_array_foreach(array, i, item) {
+		struct retention_pack *pack = &retention->packs[retention->pack_count++];
+
+		if (pack_parse(item, retention, pack) ||
+		    (i && (pack->sequence < pack[-1].sequence ||
+			   (pack->sequence == pack[-1].sequence &&
+			    pack->number <= pack[-1].number))))
+			return -EBADMSG;
+	}
+	return 0;
+}
+
 int retention_parse(const char *text, size_t length, const struct retention_place *place,
 		    struct retention *retention, struct error *err)
 {
@@ -295,6 +369,8 @@ int retention_parse(const char *text, size_t length, const struct retention_plac
 		ret = serving_parse(object, retention);
 	if (!ret)
 		ret = maps_parse(object, retention);
+	if (!ret)
+		ret = packs_parse(object, retention);
 	json_decref(object);
 	if (!ret)
 		return 0;

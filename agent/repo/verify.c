@@ -131,9 +131,20 @@ void verify_count(struct verify *verify, uint64_t points, uint64_t objects,
 
 /* ---- threads ----------------------------------------------------------- */
 
-/* Takes a segment of an open point, else the next point; false at the end. */
+/* The next pack that is to be checked. */
+static bool verify_take_pack(struct verify *verify, size_t *pack)
+{
+	while (verify->next_pack < verify->retention.pack_count) {
+		*pack = verify->next_pack++;
+		if (verify->wanted_packs[*pack])
+			return true;
+	}
+	return false;
+}
+
+/* Takes a segment of an open point, else a pack, else the next point; false at the end. */
 static bool verify_take(struct verify *verify, struct verify_point **open,
-			uint32_t *segment, struct verify_known **known)
+			uint32_t *segment, struct verify_known **known, size_t *pack)
 {
 	bool found = false;
 
@@ -146,6 +157,8 @@ static bool verify_take(struct verify *verify, struct verify_point **open,
 			*segment = (*open)->taken++;
 			if ((*open)->taken == (*open)->point.segment_count)
 				verify->open = (*open)->next;
+			found = true;
+		} else if (verify_take_pack(verify, pack)) {
 			found = true;
 		} else if (verify->next_point < verify->count) {
 			*known = &verify->known[verify->next_point++];
@@ -192,6 +205,7 @@ static void *verify_thread(void *argument)
 	struct verify_point *open;
 	struct verify_known *known;
 	uint32_t segment = 0;
+	size_t pack = 0;
 
 	worker.decoder = frame_decoder_new();
 	worker.buffer = malloc(VERIFY_PIECE_BYTES + FRAME_STORED_MAX);
@@ -201,13 +215,15 @@ static void *verify_thread(void *argument)
 		verify_fault(verify, &err);
 	}
 	while (!verify_stopped(verify) &&
-	       verify_take(verify, &open, &segment, &known)) {
+	       verify_take(verify, &open, &segment, &known, &pack)) {
 		if (known) {
 			verify_opened(verify, verify_point_open(&worker, known));
-			continue;
+		} else if (open) {
+			verify_segment(&worker, open, segment);
+			verify_segment_done(verify, open);
+		} else {
+			verify_pack(&worker, pack);
 		}
-		verify_segment(&worker, open, segment);
-		verify_segment_done(verify, open);
 	}
 	frame_decoder_free(worker.decoder);
 	free(worker.buffer);
@@ -322,6 +338,8 @@ int repo_verify(struct repo *repo, const struct uuid *volume, uint64_t number,
 	if (result)
 		*result = verify.result;
 	free(verify.known);
+	free(verify.wanted_packs);
+	packs_free(verify.packs);
 	retention_fini(&verify.retention);
 	extent_list_fini(&verify.gone);
 	pthread_cond_destroy(&verify.changed);

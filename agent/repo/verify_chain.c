@@ -96,6 +96,30 @@ static int compare_numbers(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* What of a point is moved has to be sought in packs, not in its own object. */
+static int source_add(struct verify *verify, uint64_t number, struct number_set *set,
+		      struct error *err)
+{
+	const struct retention *retention = &verify->retention;
+
+	if (!extent_list_contains(&retention->pruned, number) ||
+	    retention_serving_find(retention, number))
+		if (number_add(set, number, err))
+			return err->code;
+	if (extent_list_contains(&retention->pruned, number))
+		for (size_t i = 0; i < retention->pack_count; i++)
+			if (number >= retention->packs[i].first &&
+			    number <= retention->packs[i].last)
+				verify->wanted_packs[i] = true;
+	return 0;
+}
+
+static void packs_want(struct verify *verify)
+{
+	for (size_t i = 0; i < verify->retention.pack_count; i++)
+		verify->wanted_packs[i] = true;
+}
+
 /* Its parents: to its base, or, where no map can be opened to tell which points
  * hold its data, to the last full, and all pruned ones that hold any. */
 static int number_parents(struct verify *verify, const struct point *point,
@@ -148,11 +172,13 @@ static int number_needs(struct verify *verify, uint64_t number,
 	ret = number_add(set, number, err);
 	if (!ret)
 		ret = number_parents(verify, &point, set, err);
+	if (!verify->opens_maps)
+		packs_want(verify);
 	if (!ret && verify->opens_maps &&
 	    !point_full_map(verify->repo, &point, &verify->options->ring, &map,
 			    &unopened)) {
 		for (size_t i = 0; !ret && i < map.frame_count; i++)
-			ret = number_add(set, map.frames[i].point, err);
+			ret = source_add(verify, map.frames[i].point, set, err);
 		map_fini(&map);
 	}
 	point_fini(&point);
@@ -172,6 +198,8 @@ static int known_listed(void *context, const char *key, uint64_t bytes)
 	name = name ? strchr(name + 1, '/') : NULL;
 	if (!name)
 		return 0;
+	if (!strncmp(strchr(key, '/'), "/packs/", strlen("/packs/")))
+		return 0;	/* by a sequence, not a point */
 	known = verify_find(verify, point ? number : strtoull(name + 1, NULL, 10));
 	if (!known)
 		return 0;
@@ -195,6 +223,7 @@ static int numbers_needed(struct verify *verify, struct number_set *set, struct 
 		if (!extent_list_contains(&verify->gone, set->items[i]))
 			set->items[needed++] = set->items[i];
 	set->count = needed;
+	packs_want(verify);
 	return 0;
 }
 
@@ -219,6 +248,9 @@ int verify_gather(struct verify *verify, uint64_t number, struct error *err)
 	free(set.items);
 	if (ret)
 		return ret;
+	for (size_t i = 0; i < verify->retention.pack_count; i++)
+		if (verify->wanted_packs[i])
+			verify->total_bytes += verify->retention.packs[i].bytes;
 	uuid_format(&verify->volume, prefix);
 	strcat(prefix, "/");
 	return store_list(verify->repo->store, prefix, known_listed, verify, err);

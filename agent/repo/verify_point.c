@@ -123,15 +123,26 @@ static bool own_frames_complete(const struct verify_point *open)
 	return true;
 }
 
-/* Whether the records leave the segment that a frame lies in. */
-static bool segment_serves(const struct verify *verify, const struct map_frame *frame)
+/* A frame that another point wrote. */
+static int foreign_frame_check(struct verify *verify, const struct point *point,
+			       const struct map_frame *frame, struct error *err)
 {
-	const struct retention_serving *serving;
+	bool packed = false, serves = retention_needs_segment(&verify->retention, frame->point,
+							       frame->segment);
+	int ret = serves ? 0 : verify_packed(verify, frame, &packed, err);
 
-	if (!extent_list_contains(&verify->retention.pruned, frame->point))
-		return true;
-	serving = retention_serving_find(&verify->retention, frame->point);
-	return serving && extent_list_contains(&serving->segments, frame->segment);
+	if (ret)
+		return ret;
+	if (!serves && !packed)
+		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
+				      " of %s needs frames in segment %" PRIu32 " of point %"
+				      PRIu64 ", which were pruned", point->number,
+				      point->volume_name, frame->segment, frame->point);
+	if (frame->point > point->number || (serves && !verify_find(verify, frame->point)))
+		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64
+				      " of %s needs data of point %" PRIu64 ", which is missing",
+				      point->number, point->volume_name, frame->point);
+	return 0;
 }
 
 /* Sorts out the point's own frames; looks for points that others lie in. */
@@ -146,26 +157,17 @@ static int map_check_frames(struct verify *verify, struct verify_point *open,
 		return error_set(err, -ENOMEM, "verifying: out of memory");
 	for (uint32_t f = 0; f < open->map.frame_count; f++) {
 		const struct map_frame *frame = &open->map.frames[f];
-		uint64_t number = frame->point;
 
-		if (number == point->number) {
+		if (frame->point == point->number) {
 			open->order[open->frame_count++] = f;
 			continue;
 		}
-		if (last && last->point == number && last->segment == frame->segment)
+		if (last && last->point == frame->point && last->segment == frame->segment &&
+		    retention_needs_segment(&verify->retention, frame->point, frame->segment))
 			continue;	/* looked up with success */
 		last = frame;
-		if (number > point->number || !verify_find(verify, number))
-			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
-					      "point %" PRIu64 " of %s needs data of point %"
-					      PRIu64 ", which is missing", point->number,
-					      point->volume_name, number);
-		if (!segment_serves(verify, frame))
-			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
-					      "point %" PRIu64 " of %s needs segment %" PRIu32
-					      " of point %" PRIu64 ", which was pruned",
-					      point->number, point->volume_name,
-					      frame->segment, number);
+		if (foreign_frame_check(verify, point, frame, err))
+			return err->code;
 	}
 	qsort_r(open->order, open->frame_count, sizeof(*open->order), compare_own,
 		open->map.frames);

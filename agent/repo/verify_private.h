@@ -1,14 +1,15 @@
 /*
  * What the files of repo_verify share.
  *
- * Work is handed out in two sizes: a point (its manifest and map), and then each
- * of its segments. Threads take open segments before they open another point, so
+ * Work is handed out in three sizes: a pack, a point (its manifest and map), and then
+ * each of its segments. Threads take open segments before they open another point, so
  * that at most VERIFY_THREADS points are in memory, and one large full is read by
  * all threads as well as ten thousand small points are.
  */
 #ifndef CLAWBACK_REPO_VERIFY_PRIVATE_H
 #define CLAWBACK_REPO_VERIFY_PRIVATE_H
 
+#include "agent/repo/pack_format.h"
 #include "agent/repo/repo_private.h"
 
 #include <pthread.h>
@@ -56,7 +57,9 @@ struct verify {
 	const struct verify_options *options;
 	bool opens_maps;
 	struct retention retention;
-	struct extent_list gone;	/* pruned, and nothing of them is needed */
+	struct packs *packs;		/* of that record */
+	bool *wanted_packs;		/* which of them are to be checked */
+	struct extent_list gone;	/* pruned, and their objects are not needed */
 	struct verify_known *known;	/* by number */
 	size_t count;
 
@@ -67,7 +70,7 @@ struct verify {
 	uint64_t unchecked;
 	uint32_t unchecked_run;		/* without a success in between */
 	struct error first_unchecked;
-	size_t next_point;
+	size_t next_pack, next_point;
 	uint32_t opening;		/* points being opened: may give segments */
 	struct verify_point *open;
 	bool stopped;
@@ -112,6 +115,12 @@ void verify_chain(struct verify *verify);
 struct verify_point *verify_point_open(struct verify_worker *worker,
 				       struct verify_known *known);
 void verify_point_free(struct verify_point *open);
+
+/* verify_pack.c: one pack of the newest record. */
+void verify_pack(struct verify_worker *worker, size_t pack);
+/* Whether a pack holds the frame, and its point's head. */
+int verify_packed(struct verify *verify, const struct map_frame *frame, bool *packed,
+		  struct error *err);
 
 /* verify_segment.c */
 void verify_segment(struct verify_worker *worker, struct verify_point *open,

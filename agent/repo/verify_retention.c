@@ -5,9 +5,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* Pruned points of which nothing is needed. */
+/* Pruned points of which no object is needed. */
 static int gone_make(struct verify *verify)
 {
 	const struct retention *retention = &verify->retention;
@@ -81,8 +82,13 @@ int verify_records(struct verify *verify, struct error *err)
 	char prefix[STORE_KEY_MAX];
 	int ret = retention_load(verify->repo, &verify->volume, &verify->retention, err);
 
-	if (!ret && gone_make(verify))
-		ret = error_set(err, -ENOMEM, "verifying: out of memory");
+	if (!ret) {
+		verify->packs = packs_new(verify->repo, &verify->volume, &verify->retention);
+		verify->wanted_packs = calloc(verify->retention.pack_count + 1,
+					      sizeof(*verify->wanted_packs));
+		if (!verify->packs || !verify->wanted_packs || gone_make(verify))
+			ret = error_set(err, -ENOMEM, "verifying: out of memory");
+	}
 	if (ret || !verify->retention.sequence)
 		return ret;
 	retention_key(&verify->volume, 0, prefix);

@@ -44,10 +44,9 @@ void *fetch_thread(void *argument)
 		const struct plan_range *range = buffer->range;
 
 		if (interrupt_check(&err) ||
-		    point_read_segment(job->repo,
-				       &job->sources.items[range->source].point,
-				       range->segment, range->offset, buffer->data,
-				       range->length, &err)) {
+		    places_read(job->plan.places, &job->sources.items[range->source].point,
+				range->segment, range->offset, buffer->data, range->length,
+				&err)) {
 			job_fail(job, &err);
 			break;
 		}

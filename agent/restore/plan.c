@@ -15,6 +15,7 @@
 
 void plan_fini(struct plan *plan)
 {
+	places_close(plan->places);
 	map_fini(&plan->map);
 	frame_index_fini(&plan->index);
 	extent_list_fini(&plan->holes);
@@ -164,9 +165,11 @@ int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
 	int ret;
 
 	memset(plan, 0, sizeof(*plan));
-	ret = point_full_map(repo, point, ring, &plan->map, err);
+	ret = places_open(repo, &point->volume, &plan->places, err);
+	if (!ret)
+		ret = places_full_map(plan->places, point, ring, &plan->map, err);
 	if (ret)
-		return ret;
+		goto out;
 	plan->volume_bytes = point->volume_bytes;
 	ret = plan_check(plan, point, err);
 	if (ret)

@@ -13,6 +13,7 @@
 #ifndef CLAWBACK_RESTORE_RESTORE_PRIVATE_H
 #define CLAWBACK_RESTORE_RESTORE_PRIVATE_H
 
+#include "agent/base/parallel.h"
 #include "agent/restore/restore.h"
 
 #include <pthread.h>
@@ -23,7 +24,7 @@
 #define RANGE_GAP_MAX (64u << 10)	/* read over rather than asking twice */
 #define HOLE_PIECE_BYTES (64u << 20)	/* zeroed at once: interruptible in between */
 #define COMPARE_PIECE_BYTES (1u << 20)	/* read back and compared at once */
-#define RESTORE_THREADS_MAX 64u
+#define RESTORE_THREADS_MAX PARALLEL_THREADS_MAX
 
 _Static_assert(RANGE_BYTES_MAX >= FRAME_STORED_MAX, "a range holds a frame");
 
@@ -78,6 +79,7 @@ struct plan_range {
 };
 
 struct plan {
+	struct places *places;	/* opened before the map: where its frames lie */
 	struct map map;
 	struct frame_index index;
 	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
@@ -97,16 +99,6 @@ void plan_fini(struct plan *plan);
 /* Bytes of the volume in [block, block + count): the last block may be cut. */
 uint64_t plan_clip(const struct plan *plan, uint64_t block, uint64_t count);
 
-/* ---- parallel.c -------------------------------------------------------- */
-
-/*
- * Calls work(context, item) for every item below `items`, on up to `threads`
- * threads, until one fails or an interrupt is requested. First error wins.
- */
-typedef int (*parallel_fn)(void *context, size_t item, struct error *err);
-int parallel_run(uint32_t threads, size_t items, parallel_fn work,
-		 void *context, struct error *err);
-
 /* ---- source.c ---------------------------------------------------------- */
 
 /* A point that holds needed frames. */
@@ -122,9 +114,8 @@ struct source_list {
 
 /* Loads and opens all, in parallel: a wrong key must show before the first write. */
 int source_list_open(struct source_list *list, const struct plan *plan,
-		     struct repo *repo, const struct point *point,
-		     const struct key_ring *ring, uint32_t threads,
-		     struct error *err);
+		     const struct point *point, const struct key_ring *ring,
+		     uint32_t threads, struct error *err);
 void source_list_fini(struct source_list *list);
 
 /* ---- run.c ------------------------------------------------------------- */
@@ -139,7 +130,6 @@ struct buffer {
 };
 
 struct job {
-	struct repo *repo;
 	const struct point *point;
 	struct restore_target *target;
 	const struct restore_options *options;

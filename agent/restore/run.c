@@ -190,7 +190,7 @@ int restore_run(struct repo *repo, const struct point *point,
 {
 	static const struct restore_options defaults;
 	struct job job = {
-		.repo = repo, .point = point, .target = target,
+		.point = point, .target = target,
 		.options = options ? options : &defaults,
 	};
 	int ret = plan_make(&job.plan, repo, point, ring, err);
@@ -199,8 +199,8 @@ int restore_run(struct repo *repo, const struct point *point,
 		return ret;
 	ret = job_init(&job, err);
 	if (!ret)
-		ret = source_list_open(&job.sources, &job.plan, repo, point, ring,
-				       job.fetchers, err);
+		ret = source_list_open(&job.sources, &job.plan, point, ring, job.fetchers,
+				       err);
 	if (!ret)
 		ret = job_restore(&job, err);
 	if (!ret && result)

@@ -9,7 +9,6 @@
 struct source_context {
 	struct source_list *list;
 	const struct plan *plan;
-	struct repo *repo;
 	const struct point *point;
 	const struct key_ring *ring;
 };
@@ -19,8 +18,7 @@ static int source_open(void *argument, size_t item, struct error *err)
 	struct source_context *context = argument;
 	struct source *source = &context->list->items[item];
 	uint64_t number = context->plan->points[item];
-	int ret = point_load(context->repo, &context->point->volume, number,
-			     &source->point, err);
+	int ret = places_point(context->plan->places, number, &source->point, err);
 
 	if (ret == -ENOENT)
 		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
@@ -35,11 +33,10 @@ static int source_open(void *argument, size_t item, struct error *err)
 }
 
 int source_list_open(struct source_list *list, const struct plan *plan,
-		     struct repo *repo, const struct point *point,
-		     const struct key_ring *ring, uint32_t threads,
-		     struct error *err)
+		     const struct point *point, const struct key_ring *ring,
+		     uint32_t threads, struct error *err)
 {
-	struct source_context context = { list, plan, repo, point, ring };
+	struct source_context context = { list, plan, point, ring };
 	struct point_keys keys;
 	int ret;
 

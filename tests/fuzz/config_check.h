@@ -57,6 +57,9 @@ static inline void check_config_volume(const struct config *config, size_t i)
 
 static inline void check_config_notify(const struct config_notify *notify)
 {
+	char address[CONFIG_MAIL_ADDRESS_ROOM];
+	size_t addresses = 0;
+
 	FUZZ_CHECK_TEXT(notify->command);
 	FUZZ_CHECK_TEXT(notify->webhook);
 	FUZZ_CHECK_TEXT(notify->webhook_file);
@@ -66,6 +69,19 @@ static inline void check_config_notify(const struct config_notify *notify)
 	FUZZ_CHECK(!notify->webhook[0] || config_webhook_good(notify->webhook));
 	FUZZ_CHECK(!notify->webhook[0] || !notify->webhook_file[0]);
 	FUZZ_CHECK((notify->format == NOTIFY_PAGERDUTY) == (notify->routing_key_file[0] != 0));
+	FUZZ_CHECK_TEXT(notify->mail_to);
+	FUZZ_CHECK_TEXT(notify->mail_from);
+	FUZZ_CHECK_TEXT(notify->smtp);
+	FUZZ_CHECK_TEXT(notify->smtp_user);
+	FUZZ_CHECK_TEXT(notify->smtp_password_file);
+	FUZZ_CHECK(!notify->mail_to[0] == !notify->mail_from[0]);
+	FUZZ_CHECK(!notify->mail_to[0] == !notify->smtp[0]);
+	FUZZ_CHECK(!strpbrk(notify->mail_to, "\r\n<>\"") && !strpbrk(notify->mail_from, "\r\n<>\" ,"));
+	for (const char *at = notify->mail_to; config_mail_next(&at, address); addresses++)
+		FUZZ_CHECK(strchr(address, '@') && !strpbrk(address, " ,"));
+	FUZZ_CHECK((addresses > 0) == (notify->mail_to[0] != 0) && addresses <= CONFIG_MAIL_TO_MAX);
+	FUZZ_CHECK(!notify->smtp_plain || !strncmp(notify->smtp, "smtp://", 7));
+	FUZZ_CHECK(!notify->smtp_plain || !notify->smtp_user[0]);
 	FUZZ_CHECK(notify->on && notify->on <= 15 && notify->on != NOTIFY_ON_RECOVERY);
 	FUZZ_CHECK(notify->interval_ns <= UINT64_C(366) * 86400 * 1000000000);
 }
@@ -89,6 +105,12 @@ static inline void check_config_store(const struct config_store *store)
 
 static inline void check_config(const struct config *config)
 {
+	struct config_listen listen;
+
+	FUZZ_CHECK_TEXT(config->agent.metrics_listen);
+	FUZZ_CHECK(!config->agent.metrics_listen[0] ||
+		   (!config_parse_listen(config->agent.metrics_listen, &listen) &&
+		    (listen.loopback || config->agent.metrics_public)));
 	FUZZ_CHECK_TEXT(config->identity.fingerprint);
 	check_config_store(&config->repository);
 	FUZZ_CHECK_TEXT(config->agent.state);

@@ -4,6 +4,7 @@
  *
  * Input: one byte of mode, then the object or what the mode leaves of it.
  */
+#include "agent/repo/pack_format.h"
 #include "agent/repo/retention_format.h"
 #include "tests/fuzz/fixed_keys.h"
 #include "tests/fuzz/memory_store.h"
@@ -61,6 +62,9 @@ static uint8_t *object_make(enum mode mode, const uint8_t *data, size_t length,
 		data += sizeof(header);
 		length -= sizeof(header);
 	}
+	/* Both versions that are read; the header has to say which. */
+	if (mode == MODE_RECORD && memmem(data, length, "\"version\":1", 11))
+		header.version = le32(1);
 	header.record_length = le32((uint32_t)length);
 	*object_length = sizeof(header) + length + CRYPTO_SIGNATURE_SIZE;
 	object = malloc(*object_length);
@@ -106,6 +110,10 @@ static void check_record(const struct retention *r)
 		FUZZ_CHECK(retention_map_find(r, map->number) == map);
 		FUZZ_CHECK(map->parent < map->number && map->number <= r->through);
 		FUZZ_CHECK(map->wrap_count <= REPO_RECIPIENTS_MAX);
+	}
+	for (size_t i = 0; i < r->pack_count; i++) {
+		FUZZ_CHECK(retention_pack_find(r, &r->packs[i]) == &r->packs[i]);
+		FUZZ_CHECK(pack_sane(&r->packs[i]) && r->packs[i].sequence <= r->sequence);
 	}
 	/* What was read can be written, and read again. */
 	FUZZ_CHECK(text);

@@ -1,7 +1,7 @@
 /*
  * What a prune makes of the names that a store lists: which objects it would delete.
  * There is a record (points 2 and 3 pruned, segment 1 of point 3 still serving, point 4
- * with a rebased map), and points 1 and 3 can be loaded.
+ * with a rebased map, one pack), and points 1 and 3 can be loaded.
  *
  * Input: names, one a line; "V" at the beginning of one stands for the volume's id.
  */
@@ -38,8 +38,11 @@ static void make_record(void)
 {
 	static struct retention_map map = { .number = 4, .sequence = 1 };
 	static struct retention_serving serving = { .number = 3 };
+	static struct retention_pack pack = { .sequence = 1 };
 
-	map.run = run;
+	map.run = pack.run = run;
+	retention.packs = &pack;
+	retention.pack_count = 1;
 	FUZZ_CHECK(!extent_list_append(&serving.segments, 1, 1));
 	FUZZ_CHECK(!extent_list_append(&retention.pruned, 2, 2));
 	retention.sequence = 1;

@@ -36,13 +36,14 @@
 # place of files in it. It checks the root file system, as a real machine's does.
 
 # To be raised when what is built here changes.
-debian_layout=3
+debian_layout=4
 debian_root_uuid=5f1c2b1e-7a44-4be0-9d0e-3c0f6d6f7a01
 debian_root_partuuid=0b6f4c52-31d8-4f7e-8a55-1f2a9e6c7d02
 # Where both kinds of disk have it.
 debian_root_offset=$((1 << 20))
 debian_packages="systemd-sysv udev lvm2 initramfs-tools zstd grub-common e2fsprogs xfsprogs kmod jq
- libbpf1 liburing2 libzstd1 libcurl4 libssl3 libjansson4 libexpat1 libblkid1 libini-config5"
+ libbpf1 liburing2 libzstd1 libcurl4 libssl3 libjansson4 libexpat1 libblkid1 libini-config5
+ libmicrohttpd12"
 
 debian_lib=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=tests/lib/kernel-log.sh

@@ -28,10 +28,12 @@ for package in dmsetup udev libblkid1 libbpf1 libc6 libcurl4 libdevmapper1.02.1 
 	grep -qx "$package" "$work/depends" || fail "it does not depend on $package"
 done
 dpkg-deb -c "$deb" | awk '$2 == "root/root" && $1 !~ /^d/ { sub(/^\.\//, "", $6); print $6, $1 }' |
-	grep -v '^usr/share/doc/' | sort >"$work/files"
+	grep -v '^usr/share/\(doc\|lintian\)/' | sort >"$work/files"
 sort >"$work/wanted" <<-END
 	etc/default/grub.d/clawback.cfg -rw-r--r--
 	lib/systemd/system-shutdown/clawback -rwxr-xr-x
+	lib/systemd/system/clawback-backup@.service -rw-r--r--
+	lib/systemd/system/clawback-backup@.timer -rw-r--r--
 	lib/systemd/system/clawback-handover-root.service -rw-r--r--
 	lib/systemd/system/clawback-handover.service -rw-r--r--
 	lib/systemd/system/clawback-protect.service -rw-r--r--
@@ -128,7 +130,8 @@ in_root setpriv --no-new-privs --inh-caps=-all --bounding-set="-all,$(cat "$work
 assert_equal postgres "$(cat "$root/opt/who")" "who the hook became"
 grep -q "did not end within 1 s" "$work/hook.err" || fail "the hook was not ended: $(cat "$work/hook.err")"
 in_root timeout 20 clawback protect --once >"$work/once" 2>&1 || fail "protect: $(cat "$work/once")"
-in_root systemctl enable clawback-protect.service clawback-handover.service 2>/dev/null
+in_root systemctl enable clawback-protect.service clawback-handover.service \
+	clawback-backup@v.timer 2>/dev/null
 [ -d /sys/fs/bpf/clawback ] || fail "nothing is tracked"
 changed | grep -c 'wants/clawback' >/dev/null || fail "no unit could be enabled"
 

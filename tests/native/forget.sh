@@ -100,7 +100,7 @@ echo "== killed and failed at every point of a forget and a prune"
 clawback keep v@3 --off >/dev/null
 kills=0
 for what in kill EIO; do
-	for fault in retention.commit prune.map prune.stub prune.delete; do
+	for fault in retention.commit prune.map prune.pack prune.stub prune.delete; do
 		for passing in 1 2 5; do
 			point 1 $((RANDOM % 12))
 			point 1 $((RANDOM % 12))

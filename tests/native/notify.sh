@@ -4,7 +4,7 @@
 # command and a real HTTPS server, and nothing that a server does keeps runs from
 # going on. No secret is in a log or an argument.
 #
-# timeout: 60
+# timeout: 180
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -193,6 +193,42 @@ sleep 1.1
 rm "$work/commanded"
 assert_refused 1 "runs failed" clawback protect --once
 was_commanded '.event == "cycle_failed"' || fail "it was not told of"
+
+echo "== every format, to a real server; to one with another's certificate, nothing"
+(umask 077 && echo "key-$secret" >"$work/key")
+# once FORMAT [OPTION]...: a run that fails, of which the webhook is told.
+once() {
+	local format=$1 key=()
+	shift
+	[ "$format" != pagerduty ] || key=(-o "notify.routing_key_file=$work/key")
+	: >"$work/received"
+	assert_refused 1 "runs failed" clawback protect --once -o "notify.format=$format" \
+		"${key[@]}" -o notify.on=failure "$@"
+	! grep -q -e "$secret" "$work/refused.err" || fail "the secret is told"
+}
+# What services ask for, from their own descriptions (agent/protect/notify_payload.h).
+declare -A shapes=(
+	[generic]='.source == "clawback" and .event == "cycle_failed" and .class == "failure" and
+		.volume == "v" and (.error | test("ead-only")) and (.since | test("Z$")) and
+		(.point_time | test("Z$"))'
+	[slack]='keys == ["text"] and (.text | test("volume v: runs fail"))'
+	[teams]='.type == "message" and (.attachments | length) == 1 and (.attachments[0] |
+		.contentType == "application/vnd.microsoft.card.adaptive" and
+		.content.type == "AdaptiveCard" and (.content.body[0].text | test("runs fail")))'
+	[pagerduty]='.routing_key == $key and .event_action == "trigger" and
+		.payload.severity == "error" and (.payload.summary | length) <= 1024 and
+		(.payload.source | length) > 0 and (.dedup_key | test("/volume/v/cycle_failed$"))'
+)
+for format in generic slack teams pagerduty; do
+	once "$format"
+	sed -n "s|^/$secret ||p" "$work/received" | jq -e -s --arg key "key-$secret" \
+		"length == 1 and (.[0] | ${shapes[$format]})" >/dev/null ||
+		fail "$format: $(cat "$work/received")"
+	once "$format" -o "notify.ca_file=$work/other.pem"
+	grep -q "not delivered by the webhook: SSL peer certificate" "$work/refused.err" ||
+		fail "$format: another's certificate is taken"
+	[ ! -s "$work/received" ] || fail "$format: it was sent: $(cat "$work/received")"
+done
 store rw
 
 echo "== another's certificate, a file that others can read, a server that hangs"

@@ -1,6 +1,7 @@
 /*
  * A store in memory whose owner can be killed: from the Nth request that changes
- * something on, all fail; that one before or after it took effect. One thread.
+ * something on, all fail; that one before or after it took effect. Requests are counted
+ * as an S3 store would count them.
  */
 #ifndef CLAWBACK_TESTS_CRASH_STORE_H
 #define CLAWBACK_TESTS_CRASH_STORE_H
@@ -13,7 +14,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
+#include <unistd.h>
+
+#define CRASH_PAGE 1000		/* keys in an answer to a listing */
 
 struct crash_object {
 	char *key;
@@ -30,7 +35,26 @@ struct crash_store {
 	bool kill_after;		/* it takes effect nevertheless */
 	uint64_t gets, lists;		/* requests that only look: of bytes or a size; of names */
 	void (*before_put)(const char *key);	/* what another process does just then */
+	struct crash_counts { uint64_t gets, puts, deletes, pages; } counts;
+	unsigned rtt_ms;		/* how long each request takes; several go on at once */
+	pthread_mutex_t lock;		/* held through a request; recursive */
 };
+
+static inline void crash_wait(const struct crash_store *crash, uint64_t requests)
+{
+	if (crash->rtt_ms)
+		usleep((useconds_t)(crash->rtt_ms * 1000u * requests));
+}
+
+static inline void crash_unlock(pthread_mutex_t **lock)
+{
+	pthread_mutex_unlock(*lock);
+}
+
+/* For the rest of the scope. */
+#define CRASH_LOCK(crash)							\
+	pthread_mutex_t *crash_lock __attribute__((cleanup(crash_unlock), unused)) = \
+		(pthread_mutex_lock(&(crash)->lock), &(crash)->lock)
 
 static inline struct crash_store *crash_of(struct store *store)
 {
@@ -116,19 +140,14 @@ static inline void crash_drop(struct crash_store *crash, size_t at)
 		(--crash->count - at) * sizeof(*crash->objects));
 }
 
-static inline int crash_put(struct store *store, const char *key, const void *data,
-			    size_t length, unsigned flags, struct error *err)
+static inline int crash_put_now(struct crash_store *crash, const char *key, const void *data,
+				size_t length, unsigned flags, struct error *err)
 {
-	struct crash_store *crash = crash_of(store);
-	void (*before)(const char *key) = crash->before_put;
-	bool told, done;
+	crash_wait(crash, 1);
+	CRASH_LOCK(crash);
+	bool told, done = crash_change(crash, &told);
 
-	crash->before_put = NULL;
-	if (before)
-		before(key);
-	if (!crash->before_put)
-		crash->before_put = before;
-	done = crash_change(crash, &told);
+	crash->counts.puts++;
 	if (done && (flags & STORE_IF_ABSENT) && crash_has(crash, key))
 		return told ? error_set(err, -EEXIST, "%s exists", key) : crash_error(err);
 	if (done)
@@ -136,12 +155,30 @@ static inline int crash_put(struct store *store, const char *key, const void *da
 	return told ? 0 : crash_error(err);
 }
 
+static inline int crash_put(struct store *store, const char *key, const void *data,
+			    size_t length, unsigned flags, struct error *err)
+{
+	struct crash_store *crash = crash_of(store);
+	void (*before)(const char *key) = crash->before_put;
+
+	crash->before_put = NULL;
+	if (before)
+		before(key);
+	if (!crash->before_put)
+		crash->before_put = before;
+	/* Not before: the other one has threads of its own. */
+	return crash_put_now(crash, key, data, length, flags, err);
+}
+
 static inline int crash_delete(struct store *store, const char *key, struct error *err)
 {
+	crash_wait(crash_of(store), 1);
+	CRASH_LOCK(crash_of(store));
 	struct crash_store *crash = crash_of(store);
 	bool told, done = crash_change(crash, &told), found;
 	size_t at = crash_find(crash, key, &found);
 
+	crash_of(store)->counts.deletes++;
 	if (done && found)
 		crash_drop(crash, at);
 	return told ? 0 : crash_error(err);
@@ -166,8 +203,11 @@ static inline const struct crash_object *crash_object(struct store *store, const
 static inline int crash_get(struct store *store, const char *key, uint64_t offset,
 			    void *buffer, size_t room, size_t *got, struct error *err)
 {
+	crash_wait(crash_of(store), 1);
+	CRASH_LOCK(crash_of(store));
 	const struct crash_object *object = crash_object(store, key, err);
 
+	crash_of(store)->counts.gets++;
 	if (!object)
 		return err->code;
 	*got = offset < object->length ? object->length - offset : 0;
@@ -181,8 +221,11 @@ static inline int crash_get(struct store *store, const char *key, uint64_t offse
 static inline int crash_get_all(struct store *store, const char *key, size_t limit,
 				uint8_t **data, size_t *length, struct error *err)
 {
+	crash_wait(crash_of(store), 1);
+	CRASH_LOCK(crash_of(store));
 	const struct crash_object *object = crash_object(store, key, err);
 
+	crash_of(store)->counts.gets++;
 	if (!object)
 		return err->code;
 	if (object->length > limit)
@@ -197,8 +240,11 @@ static inline int crash_get_all(struct store *store, const char *key, size_t lim
 static inline int crash_size(struct store *store, const char *key, uint64_t *bytes,
 			     struct error *err)
 {
+	crash_wait(crash_of(store), 1);
+	CRASH_LOCK(crash_of(store));
 	const struct crash_object *object = crash_object(store, key, err);
 
+	crash_of(store)->counts.gets++;
 	if (!object)
 		return err->code;
 	*bytes = object->length;
@@ -208,15 +254,24 @@ static inline int crash_size(struct store *store, const char *key, uint64_t *byt
 static inline int crash_list(struct store *store, const char *prefix, store_list_fn visit,
 			     void *context, struct error *err)
 {
+	CRASH_LOCK(crash_of(store));
 	struct crash_store *crash = crash_of(store);
+	uint64_t seen = 0;
+	bool found;
 	int ret = 0;
 
 	crash->lists++;
 	if (crash_dead(crash))
 		return crash_error(err);
-	for (size_t i = 0; !ret && i < crash->count; i++)
-		if (!strncmp(crash->objects[i].key, prefix, strlen(prefix)))
-			ret = visit(context, crash->objects[i].key, crash->objects[i].length);
+	for (size_t i = crash_find(crash, prefix, &found); !ret && i < crash->count; i++) {
+		if (strncmp(crash->objects[i].key, prefix, strlen(prefix)))
+			break;
+		seen++;
+		ret = visit(context, crash->objects[i].key, crash->objects[i].length);
+	}
+	seen = seen ? (seen + CRASH_PAGE - 1) / CRASH_PAGE : 1;
+	crash->counts.pages += seen;
+	crash_wait(crash, seen);
 	return ret;
 }
 
@@ -286,7 +341,13 @@ static const struct store_ops crash_ops = {
 
 static inline void crash_store_init(struct crash_store *crash)
 {
+	pthread_mutexattr_t attributes;
+
 	memset(crash, 0, sizeof(*crash));
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&crash->lock, &attributes);
+	pthread_mutexattr_destroy(&attributes);
 	crash->base.ops = &crash_ops;
 	crash->base.url = (char *)"memory";
 }
@@ -296,6 +357,7 @@ static inline void crash_store_fini(struct crash_store *crash)
 	while (crash->count)
 		crash_drop(crash, crash->count - 1);
 	free(crash->objects);
+	pthread_mutex_destroy(&crash->lock);
 }
 
 #endif

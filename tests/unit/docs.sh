@@ -32,6 +32,12 @@ diff "$work/help-options" "$work/page-options" || differs "options: --help (<) a
 sed -n 's/^\.It Cm \([a-z_]*\)$/\1/p' docs/clawback.conf.5 | sort -u >"$work/page-keys"
 diff "$work/code-keys" "$work/page-keys" || differs "keys: code (<) and clawback.conf.5 (>)"
 
+# Kinds of messages, both ways.
+grep -o -h -E '"[0-9a-f]{32}"' agent/cli/verb_*.c | tr -d '"' | sort >"$work/ids"
+sed -n 's/^\.It Li [a-z_]* , No \([0-9a-f]*\)$/\1/p' docs/clawback.8 | sort >"$work/page-ids"
+[ -s "$work/ids" ] || differs "no message has an id"
+diff "$work/ids" "$work/page-ids" || differs "message ids: code (<) and clawback.8 (>)"
+
 # README opens with the two commands.
 sed -n '/^```/,/^```/p' README.md | sed -n 2,3p | cut -d ' ' -f 1 >"$work/first"
 printf 'scripts/quickstart\nscripts/test\n' | diff - "$work/first" || differs "README's first block"

@@ -30,8 +30,12 @@ agent/pipeline/segment.c pipeline_segment
 agent/protect/daemon_file.c protect_facts
 agent/repo/json.c repo_manifest
 agent/repo/map_seal.c repo_map
+agent/repo/pack_index.c repo_pack
+agent/repo/packs.c repo_pack
+agent/repo/point_facts.c repo_facts
 agent/repo/point_load.c repo_point
 agent/repo/point_manifest.c repo_manifest
+agent/repo/prune_names.c repo_sweep
 agent/repo/prune_sweep.c repo_sweep
 agent/repo/repo.c repo_root
 agent/repo/repo_volume.c repo_volume

@@ -103,6 +103,8 @@ static inline void random_point(struct random_state *random, struct point *point
 		point->base = 1 + random_below(random, point->number - 1);
 		point->depth = 1 + (uint32_t)random_below(random, POINT_DEPTH_MAX);
 	}
+	for (uint64_t n = 2; random_one_in(random, 2) && n <= point->number; n += 3)
+		point->clock_steps[point->clock_step_count++] = n;
 	point->time_ns = random_number(random, INT64_MAX);
 	point->committed_ns = random_number(random, INT64_MAX);
 	point->consistency = (enum point_consistency)random_below(random, 4);

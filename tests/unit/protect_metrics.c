@@ -171,6 +171,9 @@ static const struct metrics_volume volumes[] = {
 	{ .name = "v", .attached = true, .tracked = true, .dirty_bytes = 8192 },
 	{ .name = "w" },
 };
+static const struct metrics_messages messages[] = {
+	{ .target = "mail", .delivered = 2, .failed = 1 }, { .target = "command" },
+};
 
 static const struct metrics_store stores[] = {
 	{ .name = "near", .success_ns = 1795000004 * SECOND },
@@ -182,7 +185,8 @@ static void reads_back(void **context)
 	const struct metrics metrics = { .up = true, .loaded = true, .recursion_misses = 9,
 					 .units = units, .unit_count = 2,
 					 .volumes = volumes, .volume_count = 2,
-					 .stores = stores, .store_count = 2 };
+					 .stores = stores, .store_count = 2,
+					 .messages = messages, .message_count = 2 };
 	static struct parsed parsed;
 	const char *name = units[0].name;
 
@@ -212,6 +216,9 @@ static void reads_back(void **context)
 	assert_value(8192, &parsed, "clawback_dirty_bytes", "v", NULL);
 	assert_value(0, &parsed, "clawback_tracked", "w", NULL);
 	assert_none(&parsed, "clawback_dirty_bytes", "w", NULL);
+	assert_value(2, &parsed, "clawback_messages_total", "mail", "delivered");
+	assert_value(1, &parsed, "clawback_messages_total", "mail", "failed");
+	assert_value(0, &parsed, "clawback_messages_total", "command", "failed");
 	assert_value(0, &parsed, "clawback_store_lag_points", "near", NULL);
 	assert_value(6, &parsed, "clawback_store_lag_points", "far", NULL);
 	assert_value(2.5, &parsed, "clawback_store_lag_seconds", "far", NULL);

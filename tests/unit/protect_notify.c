@@ -197,18 +197,18 @@ static void queue_coalesces(void **context)
 
 	(void)context;
 	memset(&queue, 0, sizeof(queue));
-	assert_false(notify_queue_take(&queue, &item));
+	assert_false(notify_queue_take(&queue, ~0u, &item));
 	notify_queue_put(&queue, NOTIFY_COMMAND, &missed);
 	notify_queue_put(&queue, NOTIFY_WEBHOOK, &missed);
 	notify_queue_put(&queue, NOTIFY_COMMAND, &met);
 	notify_queue_put(&queue, NOTIFY_COMMAND, &missed);
 	assert_int_equal(3, queue.count);
-	assert_true(notify_queue_take(&queue, &item) && item.target == NOTIFY_WEBHOOK);
+	assert_true(notify_queue_take(&queue, ~0u, &item) && item.target == NOTIFY_WEBHOOK);
 	assert_int_equal(2, item.message.held);
-	assert_true(notify_queue_take(&queue, &item));
+	assert_true(notify_queue_take(&queue, ~0u, &item));
 	assert_int_equal(NOTIFY_RPO_RECOVERED, item.message.kind);
 	/* The last of them says how it is now. */
-	assert_true(notify_queue_take(&queue, &item));
+	assert_true(notify_queue_take(&queue, ~0u, &item));
 	assert_int_equal(NOTIFY_RPO_MISSED, item.message.kind);
 	assert_int_equal(5, item.message.held);
 }
@@ -227,7 +227,7 @@ static void queue_is_bounded(void **context)
 		notify_queue_put(&queue, NOTIFY_COMMAND, &message);
 		assert_true(queue.count <= NOTIFY_QUEUE_ROOM);
 	}
-	while (notify_queue_take(&queue, &item)) {
+	while (notify_queue_take(&queue, ~0u, &item)) {
 		lost += item.message.dropped;
 		taken++;
 	}

@@ -91,6 +91,10 @@ static void values_out_of_range(void **state)
 		{ "segments", "[]", true }, { "keys", "[]", true }, { "frames_inline", "true", true },
 		{ "segments", "[{\"bytes\": 1, \"frames\": 4294967296, \"sha256\": \""
 			      HEX32("66") "\"}]", false },
+		{ "clock_steps", "[]", true }, { "clock_steps", "[2, 7]", true },
+		{ "clock_steps", "[1]", false }, { "clock_steps", "[8]", false },
+		{ "clock_steps", "[3, 3]", false }, { "clock_steps", "[3.5]", false },
+		{ "clock_steps", "7", false }, { "clock_steps", "null", false },
 		{ "later_versions_add_members", "{\"a\": [1, 2]}", true },
 	};
 

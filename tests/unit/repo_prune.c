@@ -3,6 +3,7 @@
  * at any request, and prunes, against a model: what is visible, what every visible
  * point holds, and which objects are left when all is pruned.
  */
+#include "agent/repo/pack_format.h"
 #include "tests/unit/retention_lab.h"
 
 #include <time.h>
@@ -13,12 +14,14 @@ static struct retention_lab lab;
 
 struct story {
 	struct random_state random;
-	uint64_t now_ns;
+	uint64_t now_ns, pack_bytes;
 	bool has_draft;			/* a run that has not committed yet */
 	struct lab_draft draft;
 	bool has_reader;		/* a restore that began then, with this map */
 	uint64_t reader_number, reader_began_ns;
 	struct map reader_map;
+	struct lab_sources reader_sources;
+	uint64_t packs, there, needed;
 	uint64_t kills, prunes, rebased, forgotten;
 };
 
@@ -31,12 +34,17 @@ static void story_begin(struct story *story)
 	/* Records of repo_forget bear the clock's time; hours do not matter here. */
 	story->now_ns = (uint64_t)now.tv_sec * 1000000000u + GRACE_NS;
 	story->has_draft = story->has_reader = false;
+	/* Mostly all is in one; else there are many. */
+	story->pack_bytes = random_one_in(&story->random, 3) ?
+			    64000 + random_below(&story->random, 128000) : 0;
 }
 
 static void reader_end(struct story *story)
 {
-	if (story->has_reader)
+	if (story->has_reader) {
 		map_fini(&story->reader_map);
+		lab_sources_fini(&story->reader_sources);
+	}
 	story->has_reader = false;
 }
 
@@ -74,6 +82,7 @@ static void step_reader(struct story *story)
 	if (!lab.points[number].visible)
 		return;
 	reader_end(story);
+	lab_sources_init(&lab, &story->reader_sources);
 	lab_open(&lab, number, random_one_in(&story->random, 2), &story->reader_map);
 	story->has_reader = true;
 	story->reader_number = number;
@@ -85,13 +94,14 @@ static int prune(struct story *story, uint64_t grace_ns, bool dry_run,
 {
 	struct prune_options options = {
 		.host_map_key = lab.map_key, .signer = lab.signer, .grace_ns = grace_ns,
-		.now_ns = story->now_ns, .dry_run = dry_run,
+		.now_ns = story->now_ns, .dry_run = dry_run, .pack_bytes = story->pack_bytes,
 	};
 	int ret;
 
 	story->prunes++;
 	ret = repo_prune(lab.repo, &lab.volume, &options, result, err);
 	story->rebased += result->maps;
+	story->packs += dry_run ? 0 : result->packs;
 	return ret;
 }
 
@@ -111,6 +121,11 @@ static void step_prune(struct story *story)
 	assert_int_equal(look.points, result.points);
 	assert_int_equal(look.serving, result.serving);
 	assert_int_equal(look.maps, result.maps);
+	assert_int_equal(look.packs, result.packs);
+	assert_int_equal(look.repacked_bytes, result.repacked_bytes);
+	assert_int_equal(look.before_bytes, result.before_bytes);
+	assert_in_range(look.after_bytes, look.live_bytes, look.before_bytes +
+			look.repacked_bytes + 100000);
 	/* A stub that is put in the first sweep may go in the second. */
 	assert_in_range(result.deleted_objects + result.waiting_objects,
 			look.deleted_objects + look.waiting_objects,
@@ -161,16 +176,13 @@ static void step(struct story *story)
 /* Who began less than the grace period ago can still read all that he found. */
 static void check_reader(struct story *story)
 {
-	static struct lab_sources sources;
-
 	if (!story->has_reader)
 		return;
 	if (story->now_ns - story->reader_began_ns >= GRACE_NS) {
 		reader_end(story);
 		return;
 	}
-	lab_check_map(&lab, &story->reader_map, story->reader_number, &sources);
-	lab_sources_fini(&sources);
+	lab_check_map(&lab, &story->reader_map, story->reader_number, &story->reader_sources);
 }
 
 /* A host that was set back to an earlier point does not get the next number. */
@@ -205,27 +217,6 @@ static size_t count_objects(const char *folder)
 	return count;
 }
 
-/* Whether a visible image has a token that lies in this segment, by the model. */
-static bool segment_wanted(uint64_t number, uint32_t segment, const struct map *own)
-{
-	for (uint64_t n = number; n <= lab.newest; n++) {
-		if (!lab.points[n].visible)
-			continue;
-		for (size_t e = 0; e < own->entry_count; e++) {
-			const struct map_entry *entry = &own->entries[e];
-
-			if (entry->frame == MAP_FRAME_HOLE ||
-			    own->frames[entry->frame].point != number ||
-			    own->frames[entry->frame].segment != segment)
-				continue;
-			for (uint64_t b = entry->block; b < entry->block + entry->count; b++)
-				if (lab.points[n].tokens[b] == lab.points[number].tokens[b])
-					return true;
-		}
-	}
-	return false;
-}
-
 /* Own maps as they were committed, remembered by the story: pruned ones are gone. */
 static struct map own_maps[LAB_POINTS_MAX + 1];
 
@@ -238,33 +229,116 @@ static void remember_map(uint64_t number)
 		fail_msg("%s", err.message);
 }
 
-/* Segments of a point; whether any of them is wanted. */
-static bool check_segments(uint64_t n, size_t *wanted_objects)
+/* Whether a visible image has a token that lies in this frame, by the model. */
+static bool frame_wanted(uint64_t number, uint32_t frame, const struct map *own)
+{
+	for (size_t e = 0; e < own->entry_count; e++) {
+		const struct map_entry *entry = &own->entries[e];
+
+		if (entry->frame != frame)
+			continue;
+		for (uint64_t n = number; n <= lab.newest; n++)
+			for (uint64_t b = entry->block; b < entry->block + entry->count; b++)
+				if (lab.points[n].visible &&
+				    lab.points[n].tokens[b] == lab.points[number].tokens[b])
+					return true;
+	}
+	return false;
+}
+
+/* What the model says of a point's frames that are needed. */
+struct wanted {
+	uint64_t bytes;
+	bool segments[4];
+};
+
+static void wanted_frames(uint64_t number, struct wanted *wanted)
+{
+	const struct map *own = &own_maps[number];
+
+	memset(wanted, 0, sizeof(*wanted));
+	for (uint32_t f = 0; f < own->frame_count; f++)
+		if (own->frames[f].point == number && frame_wanted(number, f, own)) {
+			wanted->bytes += own->frames[f].length;
+			wanted->segments[own->frames[f].segment] = true;
+		}
+}
+
+static uint64_t object_bytes(const char *key)
+{
+	bool found;
+	size_t at = crash_find(&lab.store, key, &found);
+
+	return found ? lab.store.objects[at].length : 0;
+}
+
+/* Segments that are there have a frame that is needed. */
+static uint64_t check_segments(uint64_t n, const struct wanted *wanted)
 {
 	const struct lab_point *point = &lab.points[n];
 	char prefix[STORE_KEY_MAX], key[STORE_KEY_MAX + 16];
-	bool serves = false;
+	uint64_t bytes = 0;
 
 	point_segment_prefix(&point->point, prefix);
-	for (uint32_t s = 0; s < point->point.segment_count; s++) {
-		bool wanted = segment_wanted(n, s, &own_maps[n]);
-
-		serves |= wanted;
-		if (s >= point->segments)
-			continue;
+	for (uint32_t s = 0; s < point->segments; s++) {
 		sprintf(key, "%s%06u", prefix, s);
-		*wanted_objects += wanted;
-		if (wanted != crash_has(&lab.store, key))
-			fail_msg("segment %d of point %d is %s", (int)s, (int)n,
-				 wanted ? "gone" : "left");
+		bytes += object_bytes(key);
+		if (crash_has(&lab.store, key) && !wanted->segments[s])
+			fail_msg("segment %d of point %d is left", (int)s, (int)n);
+		if (!crash_has(&lab.store, key) && point->visible)
+			fail_msg("segment %d of point %d is gone", (int)s, (int)n);
 	}
-	return serves;
+	return bytes;
+}
+
+static uint64_t packs_bytes(const struct retention *retention)
+{
+	uint64_t bytes = 0;
+	char key[STORE_KEY_MAX];
+
+	assert_int_equal(retention->pack_count, count_objects("packs"));
+	for (size_t i = 0; i < retention->pack_count; i++) {
+		pack_key(&lab.volume, &retention->packs[i], key);
+		assert_int_equal(retention->packs[i].bytes, object_bytes(key));
+		bytes += retention->packs[i].bytes;
+	}
+	return bytes;
+}
+
+/* Frames, and the heads of pruned points whose frames are needed, as far as they are in
+ * packs; and what is there of such things. */
+static void check_space(const struct retention *retention, uint64_t *there, uint64_t *needed)
+{
+	*there = packs_bytes(retention);
+	*needed = 0;
+	for (uint64_t n = 1; n <= lab.newest; n++) {
+		const struct lab_point *point = &lab.points[n];
+		struct wanted wanted;
+		char key[STORE_KEY_MAX];
+
+		wanted_frames(n, &wanted);
+		*there += check_segments(n, &wanted);
+		point_key(&lab.volume, n, key);
+		if (point->visible) {
+			for (size_t s = 0; s < point->point.segment_count; s++)
+				*needed += point->point.segments[s].bytes;
+			if (point->point.frames_inline)
+				*there += point->point.segments[0].bytes;
+			continue;
+		}
+		*needed += wanted.bytes;
+		if (object_bytes(key) > POINT_STUB_BYTES)
+			*there += object_bytes(key) - point->point.head_bytes;
+		else if (wanted.bytes)
+			*needed += point->point.head_bytes;
+	}
 }
 
 /* Exactly what is needed, and stubs: no more of them than there are points. */
-static void check_left(void)
+static void check_left(struct story *story)
 {
-	size_t stay = 0, segments = 0, maps;
+	uint64_t there, needed;
+	size_t stay = 0, maps;
 	struct error err = ERROR_INIT;
 	struct retention retention;
 
@@ -273,18 +347,23 @@ static void check_left(void)
 	maps = retention.map_count;
 	for (uint64_t n = 1; n <= lab.newest; n++) {
 		const struct lab_point *point = &lab.points[n];
-		bool serves = check_segments(n, &segments);
+		bool serves = retention_serving_find(&retention, n);
 		char key[STORE_KEY_MAX];
 
 		point_key(&lab.volume, n, key);
 		stay += serves || point->visible;
-		assert_true(crash_has(&lab.store, key) || !(serves || point->visible));
+		assert_true(object_bytes(key) > POINT_STUB_BYTES ||
+			    !(serves || point->visible));
 		maps += point->visible && point->map_object && !retention_map_find(&retention, n);
 	}
 	assert_in_range(count_objects("points"), stay, 2 * stay);
-	assert_int_equal(segments, count_objects("segments"));
 	assert_int_equal(maps, count_objects("maps"));
 	assert_true(count_objects("retention") <= 1);
+	check_space(&retention, &there, &needed);
+	if (5 * there > 6 * needed)
+		fail_msg("%d bytes are there, %d are needed", (int)there, (int)needed);
+	story->there += there;
+	story->needed += needed;
 	retention_fini(&retention);
 }
 
@@ -303,10 +382,10 @@ static void finish(struct story *story)
 		fail_msg("%s", err.message);
 	assert_int_equal(0, result.waiting_objects);
 	lab_check(&lab, &story->random);
-	check_left();
+	check_left(story);
 	if (prune(story, 0, false, &result, &err))
 		fail_msg("%s", err.message);
-	assert_int_equal(0, result.deleted_objects + result.maps + result.points);
+	assert_int_equal(0, result.deleted_objects + result.maps + result.points + result.packs);
 }
 
 static void histories(void **state)
@@ -339,10 +418,12 @@ static void histories(void **state)
 		story_end(&story);
 	}
 	printf("%u histories of %llu steps: %llu points, %llu times forgotten, %llu prunes, "
-	       "%llu of them killed, %llu maps rebased\n", rounds, (unsigned long long)steps,
+	       "%llu of them killed, %llu maps rebased, %llu packs; %.1f %% more than needed\n", rounds, (unsigned long long)steps,
 	       (unsigned long long)points, (unsigned long long)story.forgotten,
 	       (unsigned long long)story.prunes, (unsigned long long)story.kills,
-	       (unsigned long long)story.rebased);
+	       (unsigned long long)story.rebased, (unsigned long long)story.packs,
+	       100.0 * (double)(story.there - story.needed) / (double)story.needed);
+	assert_true(story.packs > rounds);
 	assert_true(story.kills > rounds / 2 && story.rebased > rounds);
 }
 

@@ -1,4 +1,5 @@
 /* Retention records: as bytes, in a repository, and what they hide. */
+#include "agent/repo/pack_format.h"
 #include "tests/unit/retention_lab.h"
 
 static struct retention_lab lab;
@@ -83,6 +84,15 @@ static void random_record(struct random_state *random, struct retention *r)
 			assert_int_equal(0, extent_list_append(&serving->segments,
 							       random_below(random, 9), 3));
 		}
+	r->packs = calloc(8, sizeof(*r->packs));
+	r->pack_count = random_below(random, 8);
+	r->dead_bytes = random_next(random) >> 1;
+	for (size_t i = 0; i < r->pack_count; i++)
+		r->packs[i] = (struct retention_pack){
+			.sequence = r->sequence, .number = (uint32_t)(2 * i), .first = 3,
+			.last = 3 + random_below(random, 99), .bytes = 1000, .items = 3,
+			.sha256 = { (uint8_t)random_next(random) },
+		};
 	for (uint64_t n = 100; n < 120; n++)
 		if (random_one_in(random, 3))
 			random_map(random, r, n, &r->maps[r->map_count++]);
@@ -120,7 +130,8 @@ static void round_trip(void **state)
 static void members_refused(void **state)
 {
 	static const struct { const char *key, *value; } bad[] = {
-		{ "format", "\"clawback point\"" }, { "version", "2" }, { "sequence", "0" },
+		{ "format", "\"clawback point\"" }, { "version", "3" }, { "version", "0" },
+		{ "sequence", "0" },
 		{ "sequence", "-1" }, { "sequence", "\"1\"" }, { "through", "0" },
 		{ "previous", "\"00\"" }, { "created_ns", "1.5" }, { "marked_ns", "null" },
 		{ "repository", "\"00000000-0000-4000-8000-000000000000\"" },
@@ -134,7 +145,8 @@ static void members_refused(void **state)
 		{ "serving", "[{\"number\":1,\"segments\":[]}]" },
 		{ "serving", "[{\"number\":1,\"segments\":[[999999,2]]}]" },
 		{ "serving", "[{\"number\":1,\"segments\":[[0,1]]},{\"number\":1,\"segments\":[[0,1]]}]" },
-		{ "serving", "[1]" }, { "maps", "[{}]" }, { "maps", "7" }, { "signer", "\"\"" },
+		{ "serving", "[1]" }, { "packs", "null" }, { "packs", "[1]" }, { "dead_bytes", "-1" },
+		{ "packs", "[{}]" }, { "maps", "[{}]" }, { "maps", "7" }, { "signer", "\"\"" },
 	};
 	struct retention record = { .sequence = 3, .through = 10 }, back;
 	char *text;
@@ -165,6 +177,119 @@ static void members_refused(void **state)
 	}
 	free(text);
 	retention_fini(&record);
+}
+
+/* A pack is of a prune that there was, holds something, and comes once. */
+static void packs_refused(void **state)
+{
+	static const struct retention_pack good = {
+		.sequence = 3, .first = 1, .last = 4, .bytes = 200, .items = 3,
+	};
+	struct retention_pack bad[] = { good, good, good, good, good, good, good, good, good };
+	struct retention_pack two[2] = { good, good };
+	struct retention record = { .sequence = 3, .through = 5, .packs = two }, back;
+	struct error err = ERROR_INIT;
+	char *text;
+
+	(void)state;
+	bad[0].sequence = 0;
+	bad[1].sequence = 4;
+	bad[2].number = RETENTION_PACKS_MAX;
+	bad[3].first = 0;
+	bad[4].last = 5;
+	bad[5].first = 5;
+	bad[6].items = 0;
+	bad[7].bytes = 32 + 3 * 32;
+	bad[8].items = PACK_ITEMS_MAX + 1;
+	for (size_t i = 0; i <= sizeof(bad) / sizeof(bad[0]); i++) {
+		bool refused = i < sizeof(bad) / sizeof(bad[0]);
+
+		record.pack_count = 1;
+		two[0] = refused ? bad[i] : good;
+		text = retention_text(&record, &place);
+		if (retention_parse(text, strlen(text), &place, &back, &err) !=
+		    (refused ? -EBADMSG : 0))
+			fail_msg("%d: %s", (int)i, text);
+		if (!refused)
+			retention_fini(&back);
+		free(text);
+	}
+	record.pack_count = 2;
+	text = retention_text(&record, &place);
+	assert_int_equal(-EBADMSG, retention_parse(text, strlen(text), &place, &back, &err));
+	free(text);
+}
+
+/* Every index that could be written is read as it was; none with one field changed. */
+static void pack_indexes(void **state)
+{
+	struct random_state random = random_start("pack_indexes");
+	struct pack_item items[64];
+	struct pack_entry entries[64], changed[64];
+	size_t refused = 0;
+
+	(void)state;
+	for (int round = 0; round < 2000; round++) {
+		struct retention_pack pack = { .sequence = 1 };
+		size_t count = 1 + random_below(&random, 64), at;
+		struct pack_index index;
+
+		pack.bytes = 32 + 32 * count;
+		pack.items = count;
+		for (size_t i = 0; i < count; i++) {
+			const struct pack_item *before = i ? &items[i - 1] : NULL;
+			bool head = !i || random_one_in(&random, 4);
+			bool same = !head && before->kind == PACK_FRAMES &&
+				    random_one_in(&random, 2);
+
+			items[i] = (struct pack_item){
+				.kind = head ? PACK_HEAD : PACK_FRAMES,
+				.point = (before ? before->point : 0) +
+					 (head ? 1 + random_below(&random, 3) : 0),
+				.segment = head ? 0 : before->segment + !same,
+				.offset = head ? 0 : same ? before->offset + before->length +
+					  random_below(&random, 9) : 40 + random_below(&random, 9),
+				.length = 1 + random_below(&random, 99), .at = pack.bytes,
+			};
+			pack.bytes += items[i].length;
+		}
+		pack.first = items[0].point;
+		pack.last = items[count - 1].point;
+		pack_index_encode(items, count, entries);
+		assert_int_equal(0, pack_index_decode(&pack, (uint8_t *)entries, &index));
+		assert_int_equal(count, index.count);
+		for (size_t i = 0; i < count; i++) {
+			const struct pack_item *item = &index.items[i], *found;
+
+			assert_int_equal(items[i].at - 32 * count, item->at);
+			assert_int_equal(items[i].length, item->length);
+			found = item->kind == PACK_HEAD ? pack_index_head(&index, item->point) :
+				pack_index_frames(&index, item->point, item->segment, item->offset +
+						  random_below(&random, item->length));
+			assert_ptr_equal(item, found);
+		}
+		assert_null(pack_index_head(&index, pack.last + 1));
+		assert_null(pack_index_frames(&index, pack.last, 99, 0));
+		pack_index_fini(&index);
+		memcpy(changed, entries, sizeof(changed));
+		at = random_below(&random, count);
+		if (random_one_in(&random, 2))
+			changed[at].length = le64(items[at].length + 1);
+		else
+			changed[at].kind = le32(2 + (uint32_t)random_below(&random, 9));
+		assert_int_equal(-EBADMSG, pack_index_decode(&pack, (uint8_t *)changed, &index));
+		memcpy(changed, entries, sizeof(changed));
+		changed[at].point = le64(random_below(&random, 9));
+		if (memcmp(changed, entries, sizeof(changed))) {
+			int ret = pack_index_decode(&pack, (uint8_t *)changed, &index);
+
+			assert_true(!ret || ret == -EBADMSG);
+			refused += ret != 0;
+			if (!ret)
+				pack_index_fini(&index);
+		}
+	}
+	assert_true(refused > 500);
 }
 
 /* A map that stands in for another has to be of a visible point, onto a visible one. */
@@ -342,7 +467,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(round_trip), cmocka_unit_test(members_refused),
-		cmocka_unit_test(maps_refused), cmocka_unit_test(hidden),
+		cmocka_unit_test(maps_refused), cmocka_unit_test(packs_refused),
+		cmocka_unit_test(pack_indexes), cmocka_unit_test(hidden),
 		cmocka_unit_test(refused), cmocka_unit_test(one_wins), cmocka_unit_test(forged),
 	};
 

@@ -164,6 +164,8 @@ static void pruned_restores(void **state)
 			all.points += result.points;
 			all.maps += result.maps;
 			all.deleted_bytes += result.deleted_bytes;
+			all.packs += result.packs;
+			all.repacked_bytes += result.repacked_bytes;
 			for (uint64_t n = 1; n <= lab->count; n++)
 				if (visible[n])
 					restore_check(lab, n);
@@ -175,9 +177,10 @@ static void pruned_restores(void **state)
 		verify_misses(lab);
 		points_lab_free(lab);
 	}
-	printf("%d points pruned, %d maps rebased, %d bytes freed\n", (int)all.points,
-	       (int)all.maps, (int)all.deleted_bytes);
-	assert_true(all.points > 20 && all.maps > 8);
+	printf("%d points pruned, %d maps rebased, %d bytes freed, %d packs of %d bytes\n",
+	       (int)all.points, (int)all.maps, (int)all.deleted_bytes, (int)all.packs,
+	       (int)all.repacked_bytes);
+	assert_true(all.points > 20 && all.maps > 8 && all.packs > 8);
 }
 
 /* Only the newest left: of all that changed in between nothing remains. */
@@ -221,6 +224,126 @@ static void space_comes_back(void **state)
 	points_lab_free(lab);
 }
 
+/* Points 1 to 5, of which only the newest is left; what the others still hold is in a pack. */
+static struct points_lab *lab_with_pack(struct random_state *random, char pack[static 512])
+{
+	struct points_lab *lab = points_lab_new();
+	struct extent_list numbers = EXTENT_LIST_INIT;
+	struct prune_result result;
+	struct retention retention;
+	struct error err = ERROR_INIT;
+	struct lab_keys keys;
+	char prefix[STORE_KEY_MAX];
+
+	lab->options = (struct pipeline_options){ .workers = 1 };
+	for (uint64_t n = 1; n <= 5; n++) {
+		lab_image_change(lab, random, n, 4u << 20, n == 1 ? 0 : 6, 40);
+		if (n == 1)
+			for (size_t i = 0; i < lab->images[1].bytes; i += 8)
+				memcpy(lab->images[1].data + i, &(uint64_t){ random_next(random) }, 8);
+		lab_commit(lab, random, n == 1 ? POINT_FULL : POINT_INCREMENTAL, false);
+	}
+	assert_int_equal(0, extent_list_append(&numbers, 1, 4));
+	assert_int_equal(0, retention_load(lab->repo, &lab->volume, &retention, &err));
+	assert_int_equal(0, repo_forget(lab->repo, &lab->volume, &retention, &numbers, 5,
+					lab->signing, &err));
+	retention_fini(&retention);
+	extent_list_fini(&numbers);
+	prune_all(lab, &result);
+	assert_int_equal(1, result.packs);
+	uuid_format(&lab->volume, prefix);
+	strcat(prefix, "/packs/");
+	lab_keys_list(lab, prefix, &keys);
+	assert_int_equal(1, keys.count);
+	strcpy(pack, keys.items[0]);
+	lab_keys_free(&keys);
+	memset(visible, 0, sizeof(visible));
+	visible[5] = true;
+	return lab;
+}
+
+/* Whatever byte of a pack is wrong, whoever looks is told that it is that pack; and what
+ * is restored is right, or nothing is. */
+static void pack_damage_told(void **state)
+{
+	struct random_state random = random_start("pack_damage_told");
+	char pack[512], text[600];
+	struct points_lab *lab = lab_with_pack(&random, pack);
+	struct key_ring none = { NULL, NULL }, all = { lab->recovery, lab->host_map_key };
+	CLEANUP_FREE char *data = NULL;
+	size_t length;
+
+	(void)state;
+	verify_check(lab);
+	restore_check(lab, 5);
+	lab_object_read(lab, pack, &data, &length);
+	for (int round = 0; round < 60; round++) {
+		size_t at = round < 32 ? (size_t)round : random_below(&random, length);
+
+		if (round % 4 == 1)
+			at = length - 1 - random_below(&random, 200);
+		data[at] ^= 0x10;
+		lab_object_write(lab, pack, data, length);
+		assert_int_equal(-EBADMSG, verify(lab, 0, false, &none, text));
+		assert_non_null(strstr(text, pack));
+		assert_int_equal(-EBADMSG, verify(lab, 5, true, &all, text));
+		assert_non_null(strstr(text, pack));
+		data[at] ^= 0x10;
+	}
+	lab_object_write(lab, pack, data, length - 1);
+	assert_int_equal(-EBADMSG, verify(lab, 0, false, &none, text));
+	assert_non_null(strstr(text, pack));
+	lab_object_write(lab, pack, data, length);
+	verify_check(lab);
+	points_lab_free(lab);
+}
+
+/* What is damaged is not moved, where nobody without keys would find it. */
+static void damage_stays(void **state)
+{
+	struct random_state random = random_start("damage_moves_along");
+	struct points_lab *lab = points_lab_new();
+	struct key_ring none = { NULL, NULL }, all = { lab->recovery, lab->host_map_key };
+	struct prune_result result;
+	CLEANUP_FREE char *data = NULL;
+	char text[600], key[STORE_KEY_MAX];
+	struct retention retention;
+	struct extent_list numbers = EXTENT_LIST_INIT;
+	struct error err = ERROR_INIT;
+	size_t length;
+
+	(void)state;
+	lab->options = (struct pipeline_options){ .workers = 1 };
+	for (uint64_t n = 1; n <= 2; n++) {
+		lab_image_change(lab, &random, n, 256u << 10, n == 1 ? 24 : 1, n == 1 ? 16 : 1);
+		lab_commit(lab, &random, n == 1 ? POINT_FULL : POINT_INCREMENTAL, false);
+	}
+	assert_true(lab->points[1].frames_inline);
+	point_key(&lab->volume, 1, key);
+	lab_object_read(lab, key, &data, &length);
+	data[length - 30] ^= 1;
+	lab_object_write(lab, key, data, length);
+	assert_int_equal(0, extent_list_append(&numbers, 1, 1));
+	assert_int_equal(0, retention_load(lab->repo, &lab->volume, &retention, &err));
+	assert_int_equal(0, repo_forget(lab->repo, &lab->volume, &retention, &numbers, 2,
+					lab->signing, &err));
+	retention_fini(&retention);
+	extent_list_fini(&numbers);
+	prune_all(lab, &result);
+	assert_int_equal(0, result.packs);
+	assert_int_equal(1, result.serving);
+	assert_int_equal(-EBADMSG, verify(lab, 0, false, &none, text));
+	assert_int_equal(-EBADMSG, verify(lab, 0, true, &all, text));
+	assert_non_null(strstr(text, key));
+	data[length - 30] ^= 1;
+	lab_object_write(lab, key, data, length);
+	memset(visible, 0, sizeof(visible));
+	visible[2] = true;
+	verify_check(lab);
+	restore_check(lab, 2);
+	points_lab_free(lab);
+}
+
 /* A record taken out of the middle, or the newest, on which pruned points rest. */
 static void records_missed(void **state)
 {
@@ -260,7 +383,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pruned_restores), cmocka_unit_test(space_comes_back),
-		cmocka_unit_test(records_missed),
+		cmocka_unit_test(records_missed), cmocka_unit_test(pack_damage_told),
+		cmocka_unit_test(damage_stays),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

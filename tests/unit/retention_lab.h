@@ -1,7 +1,7 @@
 /*
  * A repository in memory with points whose blocks are numbers: what a block holds is
  * a token that was never used before, and a frame's stored bytes are the tokens of its
- * blocks. So a restore is a look into maps and segments, and quick enough for
+ * blocks, each with some bytes behind it. So a restore is a look into maps and segments, and quick enough for
  * thousands of histories, with real maps, seals, signatures and records. The model is
  * an array of tokens a point.
  */
@@ -18,6 +18,7 @@
 #define LAB_POINTS_MAX 120
 #define LAB_BLOCKS_MAX 96
 #define LAB_FRAME_BLOCKS 6
+#define LAB_TOKEN_BYTES 2048	/* of a frame, for each of its blocks */
 
 struct lab_point {
 	uint64_t tokens[LAB_BLOCKS_MAX];	/* 0: a hole */
@@ -81,7 +82,7 @@ static inline void lab_fini(struct retention_lab *lab)
 
 /* The segments' bytes of a point that is being made. */
 struct lab_segments {
-	uint8_t data[4][64 << 10];
+	uint8_t data[4][256 << 10];
 	uint64_t bytes[4];
 	uint32_t frames[4], count;
 };
@@ -93,14 +94,16 @@ static inline void lab_frame(struct lab_draft *draft, const uint64_t *tokens, ui
 	uint32_t s = segments->count - 1;
 	struct map_frame frame = {
 		.point = draft->number, .segment = s, .number = number,
-		.offset = segments->bytes[s], .length = (uint32_t)(8 * count),
+		.offset = segments->bytes[s], .length = (uint32_t)(LAB_TOKEN_BYTES * count),
 		.blocks = (uint32_t)count,
 	};
 	struct map_entry entry = { .block = block, .count = count,
 				   .frame = (uint32_t)draft->map.frame_count };
 
-	memcpy(segments->data[s] + segments->bytes[s], tokens, 8 * count);
-	segments->bytes[s] += 8 * count;
+	for (uint64_t i = 0; i < count; i++)
+		memcpy(segments->data[s] + segments->bytes[s] + LAB_TOKEN_BYTES * i, &tokens[i],
+		       8);
+	segments->bytes[s] += LAB_TOKEN_BYTES * count;
 	segments->frames[s]++;
 	assert_int_equal(0, map_append_frame(&draft->map, &frame));
 	assert_int_equal(0, map_append_entry(&draft->map, &entry));
@@ -269,14 +272,27 @@ static inline void lab_commit_draft(struct retention_lab *lab, struct random_sta
 
 /* ---- looking --------------------------------------------------------------- */
 
-/* Points that hold frames, each loaded once a check. */
+/* Points that hold frames, each loaded once a check; where they lie, as it was known
+ * when the check began. */
 struct lab_sources {
+	struct places *places;
 	struct point points[LAB_POINTS_MAX + 1];
 	bool there[LAB_POINTS_MAX + 1];
 };
 
+static inline void lab_sources_init(struct retention_lab *lab, struct lab_sources *sources)
+{
+	struct error err = ERROR_INIT;
+
+	memset(sources, 0, sizeof(*sources));
+	if (places_open(lab->repo, &lab->volume, &sources->places, &err))
+		fail_msg("%s", err.message);
+}
+
 static inline void lab_sources_fini(struct lab_sources *sources)
 {
+	places_close(sources->places);
+	sources->places = NULL;
 	for (uint64_t n = 1; n <= LAB_POINTS_MAX; n++)
 		if (sources->there[n])
 			point_fini(&sources->points[n]);
@@ -284,9 +300,8 @@ static inline void lab_sources_fini(struct lab_sources *sources)
 }
 
 /* What block `block` of a map holds, read from where the map says it lies. */
-static inline uint64_t lab_read_block(struct retention_lab *lab, const struct map *map,
-				      uint64_t block, struct lab_sources *sources,
-				      struct error *err)
+static inline uint64_t lab_read_block(const struct map *map, uint64_t block,
+				      struct lab_sources *sources, struct error *err)
 {
 	const struct map_frame *frame;
 	struct map_entry entry;
@@ -297,11 +312,11 @@ static inline uint64_t lab_read_block(struct retention_lab *lab, const struct ma
 		return 0;
 	frame = &map->frames[entry.frame];
 	if (!sources->there[frame->point] &&
-	    point_load(lab->repo, &lab->volume, frame->point, &sources->points[frame->point], err))
+	    places_point(sources->places, frame->point, &sources->points[frame->point], err))
 		return UINT64_MAX;
 	sources->there[frame->point] = true;
-	return point_read_segment(lab->repo, &sources->points[frame->point], frame->segment,
-				  frame->offset + 8 * entry.position, &token, 8, err) ?
+	return places_read(sources->places, &sources->points[frame->point], frame->segment,
+			   frame->offset + LAB_TOKEN_BYTES * entry.position, &token, 8, err) ?
 	       UINT64_MAX : token;
 }
 
@@ -314,7 +329,7 @@ static inline void lab_check_map(struct retention_lab *lab, const struct map *ma
 	assert_int_equal(MAP_FULL, map->kind);
 	assert_int_equal(point->blocks, map->volume_blocks);
 	for (uint64_t block = 0; block < point->blocks; block++) {
-		uint64_t token = lab_read_block(lab, map, block, sources, &err);
+		uint64_t token = lab_read_block(map, block, sources, &err);
 
 		if (token != point->tokens[block])
 			fail_msg("point %d, block %d: token %d and not %d: %s", (int)number,
@@ -370,6 +385,7 @@ static inline void lab_check(struct retention_lab *lab, struct random_state *ran
 	static struct lab_sources sources;
 
 	lab_check_visible(lab);
+	lab_sources_init(lab, &sources);
 	for (uint64_t n = 1; n <= lab->newest; n++) {
 		struct map map;
 

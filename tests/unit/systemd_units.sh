@@ -21,6 +21,11 @@ cd "$work/units"
 # What it only warns of does not fail it.
 systemd-analyze verify --man=no ./*.service ./*.timer >"$work/said" 2>&1 || fail "$(cat "$work/said")"
 ! grep "$work/units\|clawback" "$work/said" || fail "systemd complains"
+# What runs backups may the same, by the daemon or by a timer.
+may() { sed -n '/^# ---- what it may/,/^\[/p' "$1" | grep '^[A-Z].*='; }
+[ "$(may clawback-protect.service | wc -l)" -gt 15 ] || fail "no sandbox"
+may clawback-protect.service | diff - <(may clawback-backup@vg0-data.service) ||
+	fail "the sandboxes of daemon (<) and backup (>)"
 # verify does say when something is wrong.
 sed 's/^OnCalendar=.*/OnCalendar=fortnightly/' clawback-backup@vg0-data.timer >bad@vg0-data.timer
 cp clawback-backup@vg0-data.service bad@vg0-data.service

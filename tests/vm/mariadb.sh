@@ -4,6 +4,7 @@
 # what the client knew to be committed before the instant is there, and nothing after.
 #
 # full-only: yes
+# kernels: 6.12
 # guest: udev 2048M disk=256M disk=256M
 # timeout: 900
 . "$(dirname "$0")/../lib/guest.sh"

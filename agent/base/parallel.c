@@ -1,9 +1,10 @@
-/* One function over many items on several threads; for work without order. */
-#include "agent/restore/restore_private.h"
+#include "agent/base/parallel.h"
 
 #include "agent/base/interrupt.h"
 
-#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 
 struct parallel {
 	parallel_fn work;
@@ -49,14 +50,14 @@ int parallel_run(uint32_t threads, size_t items, parallel_fn work,
 	struct parallel parallel = {
 		.work = work, .context = context, .items = items, .error = err,
 	};
-	pthread_t ids[RESTORE_THREADS_MAX];
+	pthread_t ids[PARALLEL_THREADS_MAX];
 	uint32_t started = 0;
 
 	pthread_mutex_init(&parallel.lock, NULL);
 	if (threads > items)
 		threads = (uint32_t)items;
 	/* This thread works too, so a refused pthread_create only costs speed. */
-	while (started + 1 < threads && started < RESTORE_THREADS_MAX &&
+	while (started + 1 < threads && started < PARALLEL_THREADS_MAX &&
 	       !pthread_create(&ids[started], NULL, parallel_thread, &parallel))
 		started++;
 	parallel_thread(&parallel);
