@@ -218,10 +218,11 @@ struct point_facts {
 /*
  * Facts of many points, in the order of `numbers`, which rise; caller frees *facts. With
  * `path` (may be NULL) they are kept in that file, and only the points that came since are
- * read, and the last one of those before, to see that it is still the same history.
+ * read, and the last one of those before, to see that it is still the same history; and
+ * `keep` says whether it may be written.
  */
 int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
-		     size_t count, const char *path, struct point_facts **facts,
+		     size_t count, const char *path, bool keep, struct point_facts **facts,
 		     struct error *err);
 
 /* 2026-11-23T20:15:00Z, also with a fraction: when that second, or that instant, begins
