@@ -71,7 +71,7 @@ static int history_points(struct cli *cli, struct host *host, struct history *hi
 		return error_set(err, -ENOMEM, "listing points: out of memory");
 	cli_facts_path(cli, &history->volume, path);
 	ret = point_facts_load(host->repo, &history->volume.id, numbers, history->count, path,
-			       &facts, err);
+			       !of(cli)->dry_run, &facts, err);
 	for (size_t i = 0; !ret && i < history->count; i++)
 		history->points[i] = (struct policy_point){
 			.number = facts[i].number, .time_ns = facts[i].time_ns,

@@ -86,7 +86,7 @@ static int points_print(struct cli *cli, struct host *host, const struct repo_vo
 	cli_facts_path(cli, volume, path);
 	if (!cli->json || of(cli)->since_ns) {
 		ret = point_facts_load(host->repo, &volume->id, numbers, count,
-				       of(cli)->last ? NULL : path, &facts, err);
+				       of(cli)->last ? NULL : path, true, &facts, err);
 		if (ret)
 			return ret;
 	}

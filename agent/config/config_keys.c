@@ -377,6 +377,12 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 
 	if (!strcmp(key, "io_class"))
 		return assign_io_class(&config->agent.limits.io_class, value, err);
+	if (!strcmp(key, "compression"))
+		config->agent.compression_auto = !strcmp(value, "auto");
+	if (!strcmp(key, "compression") && config->agent.compression_auto) {
+		config->agent.compression = 1;
+		return 0;
+	}
 	/* The collector passes over all others without a word. */
 	if (!strcmp(key, "metrics") && fnmatch("/*.prom", value, 0))
 		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");

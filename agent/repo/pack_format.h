@@ -82,6 +82,10 @@ const struct pack_item *pack_index_head(const struct pack_index *index, uint64_t
 const struct pack_item *pack_index_frames(const struct pack_index *index, uint64_t point,
 					  uint32_t segment, uint64_t offset);
 
+/* The first item of that segment that begins behind `offset`; or NULL. */
+const struct pack_item *pack_index_next(const struct pack_index *index, uint64_t point,
+					uint32_t segment, uint64_t offset);
+
 /* ---- a record's packs -------------------------------------------------- */
 
 /* Their indexes, each read when it is first asked for. Any thread. */
@@ -105,6 +109,11 @@ int packs_find_head(struct packs *packs, uint64_t point, struct pack_place *plac
 		    struct error *err);
 int packs_find_frames(struct packs *packs, uint64_t point, uint32_t segment,
 		      uint64_t offset, struct pack_place *place, struct error *err);
+
+/* Where the next item of that segment begins behind `offset`, in any pack; UINT64_MAX when
+ * there is none. */
+int packs_find_next(struct packs *packs, uint64_t point, uint32_t segment, uint64_t offset,
+		    uint64_t *next, struct error *err);
 
 /* A point whose head is in a pack; -ENOENT when none has it. */
 int packs_point(struct packs *packs, uint64_t number, struct point *point,

@@ -129,6 +129,19 @@ const struct pack_item *pack_index_head(const struct pack_index *index, uint64_t
 	return item && item->point == point && item->kind == PACK_HEAD ? item : NULL;
 }
 
+const struct pack_item *pack_index_next(const struct pack_index *index, uint64_t point,
+					uint32_t segment, uint64_t offset)
+{
+	const struct pack_item wanted = {
+		.point = point, .segment = segment, .offset = offset, .kind = PACK_FRAMES,
+	};
+	const struct pack_item *item = item_before(index, &wanted);
+
+	item = item ? item + 1 : index->items;
+	return item < index->items + index->count && item->point == point &&
+	       item->kind == PACK_FRAMES && item->segment == segment ? item : NULL;
+}
+
 const struct pack_item *pack_index_frames(const struct pack_index *index, uint64_t point,
 					  uint32_t segment, uint64_t offset)
 {

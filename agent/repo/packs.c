@@ -157,6 +157,26 @@ int packs_find_frames(struct packs *packs, uint64_t point, uint32_t segment,
 	return find(packs, &wanted, place, err);
 }
 
+int packs_find_next(struct packs *packs, uint64_t point, uint32_t segment, uint64_t offset,
+		    uint64_t *next, struct error *err)
+{
+	*next = UINT64_MAX;
+	for (size_t i = 0; i < packs->retention->pack_count; i++) {
+		const struct retention_pack *pack = &packs->retention->packs[i];
+		const struct pack_index *index;
+		const struct pack_item *item;
+
+		if (point < pack->first || point > pack->last)
+			continue;
+		if (packs_index(packs, i, &index, err))
+			return err->code;
+		item = pack_index_next(index, point, segment, offset);
+		if (item && item->offset < *next)
+			*next = item->offset;
+	}
+	return 0;
+}
+
 int packs_point(struct packs *packs, uint64_t number, struct point *point, struct error *err)
 {
 	CLEANUP_FREE uint8_t *head = NULL;

@@ -116,33 +116,57 @@ static void run_spread(const struct run *run, uint64_t offset, uint8_t *buffer)
 	}
 }
 
+/*
+ * Nothing is at `offset`: a gap between two items, of which the second may be in another
+ * pack, is zeros; what lies before the first or behind the last should have been there.
+ */
+static int read_gap(struct places *places, const struct point *point, uint32_t segment,
+		    uint64_t offset, uint8_t *buffer, size_t length, bool begun, size_t *gap,
+		    struct error *err)
+{
+	uint64_t next;
+	int ret = packs_find_next(places->packs, point->number, segment, offset, &next, err);
+
+	if (ret)
+		return ret;
+	if (!begun || next >= offset + length)
+		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "byte %" PRIu64 " of "
+				      "segment %" PRIu32 " of point %" PRIu64 " of %s is needed, "
+				      "and was pruned; look with clawback verify", offset, segment,
+				      point->number, point->volume_name);
+	*gap = next - offset;
+	memset(buffer, 0, *gap);
+	return 0;
+}
+
 static int read_moved(struct places *places, const struct point *point, uint32_t segment,
 		      uint64_t offset, uint8_t *buffer, size_t length, struct error *err)
 {
-	while (length) {
+	bool begun = false;
+
+	for (; length; begun = true) {
 		const struct pack_index *index;
 		struct pack_place place;
-		struct run run;
+		struct run run = { .length = 0 };
 		int ret = packs_find_frames(places->packs, point->number, segment, offset, &place,
 					    err);
 
-		if (!ret && !place.item)
-			return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "byte %" PRIu64
-					      " of segment %" PRIu32 " of point %" PRIu64 " of %s "
-					      "is needed, and was pruned; look with clawback "
-					      "verify", offset, segment, point->number,
-					      point->volume_name);
-		if (!ret)
+		if (!ret && !place.item) {
+			ret = read_gap(places, point, segment, offset, buffer, length, begun,
+				       &run.length, err);
+		} else if (!ret) {
 			ret = packs_index(places->packs, place.pack, &index, err);
+			if (!ret) {
+				run_take(index, place.item, offset, length, &run);
+				ret = packs_read(places->packs, place.pack, place.item->at +
+						 (offset - place.item->offset), buffer, run.bytes,
+						 err);
+			}
+			if (!ret)
+				run_spread(&run, offset, buffer);
+		}
 		if (ret)
 			return ret;
-		run_take(index, place.item, offset, length, &run);
-		ret = packs_read(places->packs, place.pack,
-				 place.item->at + (offset - place.item->offset), buffer, run.bytes,
-				 err);
-		if (ret)
-			return ret;
-		run_spread(&run, offset, buffer);
 		buffer += run.length;
 		offset += run.length;
 		length -= run.length;

@@ -241,7 +241,7 @@ static size_t facts_known(const struct point_facts_file *known, const uint64_t *
 }
 
 int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
-		     size_t count, const char *path, struct point_facts **facts,
+		     size_t count, const char *path, bool keep, struct point_facts **facts,
 		     struct error *err)
 {
 	CLEANUP_FREE uint64_t *missing = calloc(count + 1, sizeof(*missing));
@@ -261,7 +261,7 @@ int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_
 				  err);
 	}
 	/* Of the last point the hash has to be known. */
-	if (!ret && path && missing_count && missing[missing_count - 1] == numbers[count - 1])
+	if (!ret && path && keep && missing_count && missing[missing_count - 1] == numbers[count - 1])
 		facts_write(repo, volume, path, &file);
 	free(known.items);
 	if (ret)

@@ -218,10 +218,11 @@ struct point_facts {
 /*
  * Facts of many points, in the order of `numbers`, which rise; caller frees *facts. With
  * `path` (may be NULL) they are kept in that file, and only the points that came since are
- * read, and the last one of those before, to see that it is still the same history.
+ * read, and the last one of those before, to see that it is still the same history; and
+ * `keep` says whether it may be written.
  */
 int point_facts_load(struct repo *repo, const struct uuid *volume, const uint64_t *numbers,
-		     size_t count, const char *path, struct point_facts **facts,
+		     size_t count, const char *path, bool keep, struct point_facts **facts,
 		     struct error *err);
 
 /* 2026-11-23T20:15:00Z, also with a fraction: when that second, or that instant, begins
@@ -473,6 +474,7 @@ struct replica_place {
 
 struct replicate_options {
 	uint64_t newest;	/* in the source, if known: then nothing is listed. 0: not known */
+	const struct signing_private *signer;	/* or NULL: see below */
 	bool dry_run;
 	/* After each point that is there now; `place` has moved on. */
 	void (*copied)(void *context, const struct replica_place *place);
@@ -492,8 +494,10 @@ struct replicate_result {
  * point needs, then its object, conditionally. All is compared with its signature and
  * digests on the way: damage ends the pass (EXIT_UNTRUSTWORTHY) and is not copied. Killed
  * anywhere, the next pass goes on. An empty target becomes what the source is now, with
- * its retention record; from then on each has a history of its own. -ESTALE when points
- * were pruned in the source before the target had them. With dry_run `target` may be
+ * its retention record; from then on each has a history of its own. Points that were
+ * pruned in the source before the target had them are passed over, for which the target
+ * gets a record that says so: -ESTALE without a signer, and when the target gave up what
+ * those that follow stand on. With dry_run `target` may be
  * NULL, for one that is yet to be made.
  *
  * Requests, when place and newest are known: the target's newest head, and a point: one

@@ -245,7 +245,7 @@ static void measure_lists(uint64_t count)
 		numbers = NULL;
 		assert_int_equal(0, point_numbers(many.repo, &many.volume, &numbers, &found, &err));
 		assert_int_equal(0, point_facts_load(many.repo, &many.volume, numbers, found,
-						     many.cache, &facts, &err));
+						     many.cache, true, &facts, &err));
 		for (size_t i = 0; i < found; i++) {
 			assert_int_equal(numbers[i], facts[i].number);
 			assert_int_equal(START_NS + numbers[i] * INTERVAL_NS, facts[i].time_ns);
@@ -278,7 +278,7 @@ static void facts_not_believed(void)
 		assert_int_equal(0, file_replace(many.cache, data, length - (damage == 2), 0600));
 		assert_int_equal(0, point_numbers(many.repo, &many.volume, &numbers, &count, &err));
 		assert_int_equal(0, point_facts_load(many.repo, &many.volume, numbers, count,
-						     many.cache, &facts, &err));
+						     many.cache, true, &facts, &err));
 		assert_int_equal(START_NS + INTERVAL_NS, facts[0].time_ns);
 		free(facts);
 	}
@@ -362,7 +362,7 @@ static void forget(struct policy *policy, size_t *forgotten)
 	assert_int_equal(0, retention_load(many.repo, &many.volume, &retention, &err));
 	assert_int_equal(0, point_numbers(many.repo, &many.volume, &numbers, &count, &err));
 	assert_int_equal(0, point_facts_load(many.repo, &many.volume, numbers, count, many.cache,
-					     &facts, &err));
+					     true, &facts, &err));
 	points = calloc(count, sizeof(*points));
 	for (size_t i = 0; i < count; i++) {
 		points[i].number = facts[i].number;
