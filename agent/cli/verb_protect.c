@@ -26,6 +26,7 @@ static const char *const event_names[] = {
 	[PROTECT_STORE_FAILED] = "store_failed",
 	[PROTECT_STORE_LAGS] = "store_lags",
 	[PROTECT_STORE_RECOVERED] = "store_recovered",
+	[PROTECT_TUNED] = "compression",
 };
 
 /* ---- for programs ------------------------------------------------------- */
@@ -86,6 +87,8 @@ static json_t *event_json(const struct protect_event *event)
 		json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
 	if (event->type == PROTECT_CYCLE_STARTED || event->type == PROTECT_PLANNED)
 		json_object_set_new(object, "type", json_string(backup_type_name(event->asked)));
+	if (event->type == PROTECT_TUNED)
+		json_object_set_new(object, "level", json_integer(event->level));
 	if (event->due_ns)
 		json_object_set_new(object, "due", cli_time_json(event->due_ns));
 	if (*event->why)
@@ -213,6 +216,9 @@ static void say(const struct protect_event *event)
 				  "the old one stays: %s", event->error->message);
 		else
 			log_event(LOG_NOTES, &fields, "took the configuration anew");
+		break;
+	case PROTECT_TUNED:
+		log_note("%s: compression %d from now on: %s", unit, event->level, why);
 		break;
 	case PROTECT_STOPPING:
 		log_event(LOG_NOTES, &fields, "stopping%s%s", *why ? " " : "", why);

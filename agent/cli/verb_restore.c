@@ -229,6 +229,9 @@ static int restore_run_verb(struct cli *cli, struct error *err)
 	if (!ret) {
 		ring = (struct key_ring){ .recovery = origin.recovery };
 		ret = restore_to(cli, &origin.host, &origin.point, &ring, err);
+		if (ret && err->exit == EXIT_UNTRUSTWORTHY && cli->config.store_count)
+			error_hint(err, "another store may have it whole: --store NAME, with "
+				   "--in-place or --force for what is there by now");
 		origin_close(&origin);
 	}
 	recovery_private_free(origin.recovery);

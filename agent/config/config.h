@@ -142,6 +142,7 @@ struct config {
 		char state[PATH_MAX];
 		uint32_t workers, queue_depth;
 		int compression;		/* zstd level, default 1 */
+		bool compression_auto;		/* the daemon picks one for each run; else that */
 		uint64_t segment_bytes, read_bytes_per_second;
 		uint64_t bitmap_limit_bytes;	/* per volume, default 64 MiB */
 		char metrics[PATH_MAX];		/* "" for none; ends in .prom */

@@ -353,6 +353,12 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 {
 	int ret = schedule_assign(&config->agent.schedule, key, value, err);
 
+	if (!strcmp(key, "compression"))
+		config->agent.compression_auto = !strcmp(value, "auto");
+	if (!strcmp(key, "compression") && config->agent.compression_auto) {
+		config->agent.compression = 1;
+		return 0;
+	}
 	/* The collector passes over all others without a word. */
 	if (!strcmp(key, "metrics") && fnmatch("/*.prom", value, 0))
 		return config_bad_value(err, key, value, "give an absolute path that ends in .prom");

@@ -28,6 +28,7 @@ struct unit {
 		uint64_t at_ns;		/* … and said so; CALENDAR_NEVER */
 		uint64_t served_ns;	/* when the last run that it asked for began */
 	} calendars[CALENDARS];
+	int level;			/* of compression, where that is auto */
 	uint64_t jitter_ns;		/* how much later that is for this unit of this host */
 	bool doubt;			/* as last seen, a run would read all of it */
 	bool outside;			/* of its window, while nothing may begin */
@@ -88,6 +89,7 @@ void unit_look(const struct config *config, const struct unit *unit, struct look
 struct run_report {
 	struct error err;
 	int ret;
+	uint64_t work_ns, busy_ns;	/* reading and storing; processor time */
 	size_t count;
 	struct protect_part parts[VOLUME_GROUP_MAX];
 };

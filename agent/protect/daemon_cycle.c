@@ -1,12 +1,14 @@
 /* One unit's turns: is it due, was anything written, its run and what came of it. */
 #include "agent/protect/calendar.h"
 #include "agent/protect/daemon.h"
+#include "agent/protect/tune.h"
 
 #include "agent/base/log.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 /* A longer one would be a full, or a mistake. */
 #define RUN_SEED_MAX_NS (3600 * INT64_C(1000000000))
@@ -198,6 +200,36 @@ static void unit_count(struct unit *unit, const struct run_report *report, bool 
 	}
 }
 
+/* Where compression is the daemon's to choose: after a usual run that stored something. */
+static void unit_tune(struct daemon *daemon, size_t i, const struct run_report *report,
+		      uint64_t duration_ns)
+{
+	static const char *const why[] = {
+		[TUNE_LIMIT_NONE] = "runs are short",
+		[TUNE_LIMIT_PROCESSORS] = "runs are too long, and the processors are busy",
+		[TUNE_LIMIT_STORE] = "runs are too long, and the processors wait",
+	};
+	struct unit *unit = &daemon->list.units[i];
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	uint32_t workers = daemon->config->agent.workers;
+	struct tune_run run = {
+		.rpo_ns = unit->schedule.rpo_ns, .duration_ns = duration_ns,
+		.work_ns = report->work_ns, .busy_ns = report->busy_ns,
+		.workers = processors < 1 ? 1 : (uint32_t)processors,
+	};
+	enum tune_limit limit;
+	int level;
+
+	if (workers && workers < run.workers)
+		run.workers = workers;
+	level = tune_level(unit->level, &run, &limit);
+	if (level == unit->level)
+		return;
+	unit->level = level;
+	daemon_tell_of(daemon, i, (struct protect_event){ .type = PROTECT_TUNED,
+		.level = level, .why = why[limit] });
+}
+
 static void unit_ended(struct daemon *daemon, size_t i, const struct running *running,
 		       struct run_report *report, struct protect_event *event)
 {
@@ -219,6 +251,8 @@ static void unit_ended(struct daemon *daemon, size_t i, const struct running *ru
 		unit->error_ns = daemon->now.real_ns;
 		snprintf(unit->error, sizeof(unit->error), "%.255s", report->err.message);
 	}
+	if (daemon->config->agent.compression_auto && outcome.stored && !outcome.whole)
+		unit_tune(daemon, i, report, event->duration_ns);
 	unit_look(daemon->config, unit, &look);
 	unit_take_look(daemon, i, &look);
 	event->due_ns = instant_to_real(daemon->now, schedule_due(daemon->list.schedules,

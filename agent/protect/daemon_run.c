@@ -12,6 +12,7 @@
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void report_part(const struct backup_result *result, struct protect_part *part)
@@ -25,6 +26,15 @@ static void report_part(const struct backup_result *result, struct protect_part 
 	part->time_ns = result->point.time_ns;
 	part->read_bytes = result->point.read_bytes;
 	part->stored_bytes = result->point.stored_bytes;
+}
+
+/* What all threads of this process took of the processors. */
+static uint64_t busy_ns(void)
+{
+	struct timespec busy;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &busy);
+	return (uint64_t)busy.tv_sec * 1000000000u + (uint64_t)busy.tv_nsec;
 }
 
 /* 0: no limit. */
@@ -47,11 +57,15 @@ static void child_run(const struct config *config, const struct unit *unit,
 	/* All runs together keep to what is set. */
 	part.agent.read_bytes_per_second = share(part.agent.read_bytes_per_second, part.agent.runs);
 	part.repository.bandwidth_bytes = share(part.repository.bandwidth_bytes, part.agent.runs);
+	if (part.agent.compression_auto)
+		part.agent.compression = unit->level;
 	report->ret = host_open(&part, HOST_WRITER, &host, &report->err);
 	if (report->ret)
 		return;
 	report->ret = protect_backup(&host, unit->volumes, unit->count, &options, results,
 				     &report->err);
+	report->work_ns = results[0].times.read_ns + results[0].times.commit_ns;
+	report->busy_ns = busy_ns();
 	for (size_t i = 0; i < unit->count; i++) {
 		report_part(&results[i], &report->parts[i]);
 		point_fini(&results[i].point);

@@ -1,5 +1,6 @@
 /* The units of a configuration. */
 #include "agent/protect/daemon.h"
+#include "agent/protect/tune.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -79,6 +80,7 @@ static int unit_add(const struct config *config, const char *name, bool group,
 	if (!schedule->rpo_ns)
 		return 0;
 	unit->seen_ns = now.real_ns;
+	unit->level = TUNE_LEVEL_START;
 	if (before >= 0) {
 		*plan = old->schedules[before];
 		plan->wanted = false;	/* by what was wanted then */

@@ -273,6 +273,7 @@ enum protect_event_type {
 	PROTECT_STORE_FAILED,	/* error; due: when it is tried again */
 	PROTECT_STORE_LAGS,	/* points: missing there; age: since when; why */
 	PROTECT_STORE_RECOVERED, /* has all */
+	PROTECT_TUNED,		/* of a unit: level, why */
 };
 
 /* What became of one volume in a run. */
@@ -291,6 +292,7 @@ struct protect_event {
 	enum backup_type asked;		/* by the calendar; else BACKUP_AUTO */
 	const char *store;		/* NULL: of none */
 	uint64_t points;
+	int level;			/* of compression, from its next run on */
 	const char *why;		/* or "" */
 	uint64_t rpo_ns, age_ns, duration_ns, due_ns;
 	const struct error *error;	/* NULL: none */

@@ -166,6 +166,7 @@ static int volume_copy(struct pass *pass, struct repo *target, const struct repo
 {
 	struct replicate_options options = {
 		.newest = newest_known(pass->host->config, volume),
+		.signer = pass->host->signer,
 		.dry_run = pass->options->dry_run,
 		.copied = point_copied, .report = point_report, .context = pass,
 	};

@@ -7,7 +7,6 @@
 #include "agent/repo/replicate_private.h"
 
 #include "agent/base/cleanup.h"
-#include "agent/base/fault.h"
 #include "agent/base/interrupt.h"
 #include "agent/repo/pack_format.h"
 #include "agent/repo/point_format.h"
@@ -19,6 +18,7 @@
 #include <string.h>
 
 struct object {
+	char from[STORE_KEY_MAX];	/* in the source */
 	char key[STORE_KEY_MAX];
 	uint64_t bytes;
 	const uint8_t *sha256;
@@ -28,7 +28,7 @@ static int object_damaged(const struct replication *replication, const struct ob
 			  const char *how, struct error *err)
 {
 	return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "%s/%s %s: it is not copied",
-			      store_url(replication->source->store), object->key, how);
+			      store_url(replication->source->store), object->from, how);
 }
 
 static int read_piece(struct replication *replication, const struct object *object,
@@ -36,7 +36,7 @@ static int read_piece(struct replication *replication, const struct object *obje
 {
 	size_t got;
 	int ret = interrupt_check(err) ?:
-		  store_get(replication->source->store, object->key, offset, replication->piece,
+		  store_get(replication->source->store, object->from, offset, replication->piece,
 			    length, &got, err);
 
 	if (!ret && got != length)
@@ -55,8 +55,7 @@ static int copy_small(struct replication *replication, const struct object *obje
 	digest_of(replication->piece, object->bytes, sha256);
 	if (memcmp(sha256, object->sha256, sizeof(sha256)))
 		return object_damaged(replication, object, "is damaged", err);
-	return FAULT_ERR("replicate.object", err) ?:
-	       store_put(replication->target->store, object->key, replication->piece,
+	return store_put(replication->target->store, object->key, replication->piece,
 			 object->bytes, 0, err);
 }
 
@@ -99,7 +98,7 @@ static int copy_large(struct replication *replication, const struct object *obje
 
 	if (ret)
 		return ret;
-	ret = copy_pieces(replication, object, upload, err) ?: FAULT_ERR("replicate.object", err);
+	ret = copy_pieces(replication, object, upload, err);
 	if (!ret)
 		return store_upload_finish(upload, err);
 	store_upload_abort(upload);
@@ -141,13 +140,22 @@ static int copy_object(struct replication *replication, const struct object *obj
 static int copy_map(struct replication *replication, const struct retention *record,
 		    const struct point *point, struct error *err)
 {
+	const struct retention *source = replication->source_record;
 	struct object object;
-	struct point as;
+	struct point as, there;
 	uint64_t offset;
 
 	retention_apply(record, point, &as, object.key, &offset);
 	if (as.map_inline)
 		return 0;
+	strcpy(object.from, object.key);
+	/* The same map may have another name there. */
+	if (source) {
+		retention_apply(source, point, &there, object.from, &offset);
+		if (there.map_inline ||
+		    memcmp(there.map_sha256, as.map_sha256, sizeof(as.map_sha256)))
+			strcpy(object.from, object.key);
+	}
 	object.bytes = as.map_bytes;
 	object.sha256 = as.map_sha256;
 	return copy_object(replication, &object, err);
@@ -168,9 +176,22 @@ static int copy_segments(struct replication *replication, const struct retention
 			continue;
 		snprintf(object.key, sizeof(object.key), "%.*s%06" PRIu32, STORE_KEY_MAX - 8,
 			 prefix, s);
+		strcpy(object.from, object.key);
 		ret = copy_object(replication, &object, err);
 	}
 	return ret;
+}
+
+/* Where the pack lies in the source, where the same one may have another name. */
+static void pack_from(const struct replication *replication, const struct retention_pack *pack,
+		      char key[static STORE_KEY_MAX])
+{
+	const struct retention *source = replication->source_record;
+
+	for (size_t i = 0; source && i < source->pack_count; i++)
+		if (!memcmp(source->packs[i].sha256, pack->sha256, sizeof(pack->sha256)))
+			pack = &source->packs[i];
+	pack_key(&replication->volume->id, pack, key);
 }
 
 int replicate_packs(struct replication *replication, const struct retention *record,
@@ -184,6 +205,7 @@ int replicate_packs(struct replication *replication, const struct retention *rec
 					 .sha256 = record->packs[i].sha256 };
 
 		pack_key(&replication->volume->id, &record->packs[i], object.key);
+		pack_from(replication, &record->packs[i], object.from);
 		if (replication->options->dry_run) {
 			result->objects++;
 			result->bytes += object.bytes;
@@ -225,8 +247,7 @@ static int point_put(struct replication *replication, const struct point *point,
 	int ret;
 
 	point_key(&point->volume, point->number, key);
-	ret = FAULT_ERR("replicate.point", err) ?:
-	      store_put(replication->target->store, key, object, length, STORE_IF_ABSENT, err);
+	ret = store_put(replication->target->store, key, object, length, STORE_IF_ABSENT, err);
 	return ret == -EEXIST ? point_taken(replication, point, err) : ret;
 }
 

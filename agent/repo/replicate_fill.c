@@ -116,11 +116,10 @@ static int record_copy(struct fill *fill, struct error *err)
 	return retention_load(replication->target, &replication->volume->id, &fill->target, err);
 }
 
-/* Points that the source gave up before the target had them. */
-static int gap_check(struct fill *fill, struct error *err)
+/* Points that the source gave up before the target had them: how many, and the first. */
+static int gap_find(struct fill *fill, uint64_t *count, uint64_t *first, struct error *err)
 {
-	const struct replication *replication = fill->replication;
-	uint64_t from = replication->place->through + 1;
+	uint64_t from = fill->replication->place->through + 1;
 	struct extent_list late = EXTENT_LIST_INIT, given = EXTENT_LIST_INIT, gap = EXTENT_LIST_INIT;
 	int ret = extent_list_append(&late, from, UINT64_MAX - from);
 
@@ -128,19 +127,44 @@ static int gap_check(struct fill *fill, struct error *err)
 		ret = extent_list_intersect(&fill->source.pruned, &late, &given);
 	if (!ret)
 		ret = extent_list_subtract(&given, &fill->record->pruned, &gap);
-	if (ret)
-		error_set(err, ret, "replicating: %s", error_text(ret));
-	else if (gap.count)
-		ret = error_set(err, -ESTALE, "%" PRIu64 " points of %s were pruned at %s before %s "
-				"had them, from point %" PRIu64 " on; it cannot go on from there: "
-				"give that store another url, to be filled anew",
-				extent_list_blocks(&gap), replication->volume->name,
-				store_url(replication->source->store),
-				store_url(replication->target->store), gap.items[0].first);
+	*count = ret ? 0 : extent_list_blocks(&gap);
+	*first = *count ? gap.items[0].first : 0;
 	extent_list_fini(&late);
 	extent_list_fini(&given);
 	extent_list_fini(&gap);
-	return ret;
+	return ret ? error_set(err, ret, "replicating: %s", error_text(ret)) : 0;
+}
+
+/* A point whose map was made anew in the source since some below it were pruned. */
+static bool map_moved(const struct fill *fill)
+{
+	for (size_t i = 0; i < fill->source.map_count; i++) {
+		const struct retention_map *map = &fill->source.maps[i], *had;
+
+		if (map->number <= fill->replication->place->through)
+			continue;
+		had = retention_map_find(fill->record, map->number);
+		if (!had || memcmp(had->sha256, map->sha256, sizeof(map->sha256)))
+			return true;
+	}
+	return false;
+}
+
+static int gap_check(struct fill *fill, struct error *err)
+{
+	struct replication *replication = fill->replication;
+	uint64_t count, first;
+	int ret = gap_find(fill, &count, &first, err);
+
+	if (ret || (!count && !map_moved(fill)) || replication->options->dry_run)
+		return ret;
+	if (replication->options->signer)
+		return replicate_rejoin(replication, &fill->source, &fill->target, err);
+	return error_set(err, -ESTALE, "%" PRIu64 " points of %s were pruned at %s before %s had "
+			 "them, or what stands on them: only the host that writes them can go on "
+			 "from there", count, replication->volume->name,
+			 store_url(replication->source->store),
+			 store_url(replication->target->store));
 }
 
 /* ---- copying ----------------------------------------------------------------- */
@@ -160,21 +184,15 @@ static int stub_put(struct fill *fill, uint64_t number, struct error *err)
 	return ret == -EEXIST ? 0 : ret;
 }
 
-/* Damage; or the source made another map for it since, and its own is gone. */
+/* Damage; or a prune went on meanwhile, which the next pass finds. */
 static int point_gone(const struct fill *fill, uint64_t number, struct error *err)
 {
 	const struct replication *replication = fill->replication;
 
-	if (retention_needs_map(&fill->source, number))
-		return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64 " of %s, "
-				      "or something of it, is missing at %s; look with clawback verify",
-				      number, replication->volume->name,
-				      store_url(replication->source->store));
-	return error_set(err, -ESTALE, "points below point %" PRIu64 " of %s were pruned at %s "
-			 "before %s had it; it cannot go on from there: give that store another url, "
-			 "to be filled anew", number, replication->volume->name,
-			 store_url(replication->source->store),
-			 store_url(replication->target->store));
+	return error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG, "point %" PRIu64 " of %s, or "
+			      "something of it, is missing at %s; look with clawback verify",
+			      number, replication->volume->name,
+			      store_url(replication->source->store));
 }
 
 static int pack_gone(const struct fill *fill, struct error *err)
@@ -217,11 +235,14 @@ static int fill_all(struct fill *fill, struct error *err)
 	uint64_t from = place->through;
 	int ret = gap_check(fill, err);
 
+	if (ret)
+		return ret;
 	place->filled = place->through && place->through >= fill->record->through;
 	replication->resumed = true;
+	replication->source_record = &fill->source;
 	count_total(fill);
 	/* Later packs are the target's own prunes'. */
-	if (!ret && !place->filled) {
+	if (!place->filled) {
 		ret = replicate_packs(replication, fill->record, err);
 		if (ret == -ENOENT)
 			ret = pack_gone(fill, err);

@@ -16,6 +16,8 @@ struct replication {
 	size_t piece_bytes;
 	/* Some of the next point's objects may be there already, of a pass that was killed. */
 	bool resumed;
+	/* The source's newest record, if it was read: where the maps lie that stand in. */
+	const struct retention *source_record;
 	/* What a child names as its parent's hash; of point place->through. */
 	uint8_t hash[CRYPTO_DIGEST_SIZE];
 	bool has_hash;
@@ -39,5 +41,10 @@ int replicate_packs(struct replication *replication, const struct retention *rec
 /* replicate_fill.c: finds out by listing what there is and what is to be there, and
  * copies that. */
 int replicate_fill(struct replication *replication, struct error *err);
+
+/* replicate_rejoin.c: commits a record to the target, which becomes `target`, with which
+ * it can go on behind points that the source pruned; -ESTALE when that is not possible. */
+int replicate_rejoin(struct replication *replication, const struct retention *source,
+		     struct retention *target, struct error *err);
 
 #endif

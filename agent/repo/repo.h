@@ -474,6 +474,7 @@ struct replica_place {
 
 struct replicate_options {
 	uint64_t newest;	/* in the source, if known: then nothing is listed. 0: not known */
+	const struct signing_private *signer;	/* or NULL: see below */
 	bool dry_run;
 	/* After each point that is there now; `place` has moved on. */
 	void (*copied)(void *context, const struct replica_place *place);
@@ -493,8 +494,10 @@ struct replicate_result {
  * point needs, then its object, conditionally. All is compared with its signature and
  * digests on the way: damage ends the pass (EXIT_UNTRUSTWORTHY) and is not copied. Killed
  * anywhere, the next pass goes on. An empty target becomes what the source is now, with
- * its retention record; from then on each has a history of its own. -ESTALE when points
- * were pruned in the source before the target had them. With dry_run `target` may be
+ * its retention record; from then on each has a history of its own. Points that were
+ * pruned in the source before the target had them are passed over, for which the target
+ * gets a record that says so: -ESTALE without a signer, and when the target gave up what
+ * those that follow stand on. With dry_run `target` may be
  * NULL, for one that is yet to be made.
  *
  * Requests, when place and newest are known: the target's newest head, and a point: one

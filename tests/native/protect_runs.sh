@@ -58,14 +58,17 @@ echo "== a long full beside short runs"
 # 1 MiB a second for each of two: 5 s for the large one.
 protect -o agent.read_rate=2M
 wait_for 20 has_events 1 '.message_type == "cycle_started" and .volume == "w"'
-while [ "$(events "$ended and .volume == \"w\"")" = 0 ]; do
+# Not while it is read: without device-mapper such a run fails.
+v_ended="$ended and .volume == \"v\"" w_ended="$ended and .volume == \"w\""
+while ! has_events 1 "$w_ended"; do
+	had=$(events "$v_ended")
 	write_some
-	sleep 0.5
+	until has_events $((had + 1)) "$v_ended" || has_events 1 "$w_ended"; do sleep 0.1; done
 done
 short=$(jq -n "[inputs] | (map(.message_type == \"cycle_started\" and .volume == \"w\") | index(true)) as \$a |
 	(map($ended and .volume == \"w\") | index(true)) as \$b |
 	.[\$a:\$b] | map(select($ended and .volume == \"v\")) | length" "$log")
-[ "$short" -ge 2 ] || fail "$short points of the other beside the full: $(cat "$log")"
+[ "$short" -ge 1 ] || fail "$short points of the other beside the full: $(cat "$log")"
 seconds=$(jq -n "[inputs | select($ended and .volume == \"w\")] | .[0].seconds" "$log")
 echo "  $short points beside a full of $seconds s"
 jq -en "$seconds >= 3.3" >/dev/null || fail "it read 5 MiB in $seconds s: more than its part of the limit"
@@ -84,6 +87,13 @@ stop_daemon
 clawback backup w --json >"$work/backup.json"
 assert_equal "incremental false" "$(summary point.kind) $(summary rescan)" "the run after"
 [ "$(summary point.read_bytes)" -ge 5242880 ] || fail "marks were lost: $(cat "$work/backup.json")"
+
+echo "== compression of the daemon's choice"
+protect -o agent.compression=auto -o agent.read_rate=2M -o "volume v.rpo=1s"
+fill "$disk" 2
+wait_for 20 has_events 1 '.message_type == "compression" and .volume == "v" and .level == 2 and
+	(.reason | test("processors wait"))'
+stop_daemon
 
 echo "== calendars"
 protect -o "volume v.synthetic=*:*:0/6" -o "volume v.differential=*:*:0/2"

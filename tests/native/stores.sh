@@ -9,7 +9,11 @@ own_mounts=1
 . tests/lib/clawback.sh
 
 [ "$(id -u)" = 0 ] || skip "not root"
-clawback_begin "$work/repository" open
+mkdir "$work/disk1"
+mount -t tmpfs -o size=24M tmpfs "$work/disk1"
+defer umount -l "$work/disk1"
+first=$work/disk1/repository
+clawback_begin "$first" open
 make_disk disk 8M
 clawback_volume v "$disk"
 mkdir "$work/disk2"
@@ -51,7 +55,7 @@ clawback replicate --store far
 assert_equal "1 2 " "$(store_points near)" "points in near"
 assert_equal "1 2 3 " "$(store_points far)" "points in far"
 clawback replicate
-diff -r "$work/repository" "$work/near" || fail "near is no copy"
+diff -r "$first" "$work/near" || fail "near is no copy"
 
 echo "== one is away"
 mv "$work/disk2/far" "$work/away"
@@ -67,6 +71,16 @@ assert_equal 0 "$(lag near lag_points)" "points that near lacks"
 assert_equal true "$(lag far 'lag_seconds > 0')" "far's lag"
 grep -q "last failure .*store far\|last failure .*no such folder" "$work/status"
 assert_refused 1 "stand in the way" clawback doctor
+
+echo "== the first store is full"
+head -c 64M /dev/zero >"$work/disk1/ballast" 2>/dev/null || true
+write_some
+assert_refused 1 "free space" clawback backup v
+clawback status v --json >"$work/status"
+jq -e '.volumes[0] | .pending and .trust == "tracked" and .point == 6 and
+	(.stores | map({(.store): .lag_points}) | add) == {near: 0, far: 3}' "$work/status" >/dev/null ||
+	fail "$(cat "$work/status")"
+rm "$work/disk1/ballast"
 
 echo "== what it has not got is not pruned"
 clawback forget v --keep-last 1
@@ -105,7 +119,7 @@ clawback verify --data --store late "${clawback_key[@]}"
 
 echo "== damage is not copied"
 new_points 1
-newest=$(find "$work/repository" -path '*/points/0000000009')
+newest=$(find "$first" -path '*/points/0000000009')
 cp "$newest" "$work/good"
 printf 'x' | dd of="$newest" bs=1 seek=$(($(stat -c %s "$newest") - 10)) conv=notrunc status=none
 assert_refused 13 "is damaged" clawback replicate --store near
@@ -120,20 +134,31 @@ assert_refused 13 "another repository" clawback replicate --store near -o "store
 echo "== the first store is gone"
 assert_restores v@9
 sum=$(clawback show v@9 --json | jq -r .image_sha256)
-segment=$(find "$work/repository" -path '*/points/0000000008')
+segment=$(find "$first" -path '*/points/0000000008')
 mv "$segment" "$work/point8"
 clawback restore v@9 --to "$work/back" --force "${clawback_key[@]}" 2>"$work/err"
 grep -q "is not complete there\|is missing" "$work/err" || fail "$(cat "$work/err")"
 grep -q "restoring from store near" "$work/err" || fail "$(cat "$work/err")"
 assert_equal "$sum" "$(sha256sum <"$work/back" | cut -d ' ' -f 1)" "the image from near"
 mv "$work/point8" "$segment"
-mv "$work/repository" "$work/gone"
+mv "$first" "$work/disk1/gone"
 clawback restore v --to "$work/back" --force "${clawback_key[@]}" 2>"$work/err"
 grep -q "restoring from store near" "$work/err" || fail "$(cat "$work/err")"
 assert_equal "$sum" "$(sha256sum <"$work/back" | cut -d ' ' -f 1)" "the image from near"
 clawback restore v@5 --store far --to "$work/back" --force "${clawback_key[@]}"
 assert_refused 2 'no store "nowhere"' clawback points v --store nowhere
-mv "$work/gone" "$work/repository"
+
+echo "== another one takes its place"
+cp "$clawback_config" "$work/good.conf"
+sed -i "s,^url = file://$first,url = file://$work/near,; /^.store near/,/^url/d" "$clawback_config"
+new_points 1
+assert_kind incremental
+clawback replicate
+assert_equal "5 6 7 8 9 10 " "$(store_points far)" "points in far"
+assert_restores v@latest
+mv "$work/good.conf" "$clawback_config"
+cp "$work"/near/*/points/0000000010 "$work"/disk1/gone/*/points/	# as if it had it all along
+mv "$work/disk1/gone" "$first"
 
 echo "== by itself"
 log=$work/background.out
@@ -189,4 +214,22 @@ write_some
 clawback protect --once --json >"$work/once"
 jq -en '[inputs | select(.message_type == "replicated")] | length == 2' "$work/once" >/dev/null ||
 	fail "$(cat "$work/once")"
+
+echo "== pruned although they were not there yet"
+before=$(store_points near)
+for _ in 1 2 3 4; do
+	fill "$disk" 1 2
+	backup v
+done
+newest=$(summary point.number)
+clawback forget v --keep-last 2
+clawback prune --grace 0s --ignore-stores
+clawback replicate
+assert_equal "$before$((newest - 1)) $newest " "$(store_points near)" "points in near"
+for store in repository near far; do
+	clawback verify --data --store $store "${clawback_key[@]}"
+	clawback restore v --store $store --to "$work/back" --force "${clawback_key[@]}"
+	blockdev --flushbufs "$disk"
+	cmp -n "$(blockdev --getsize64 "$disk")" "$work/back" "$disk" || fail "not the volume"
+done
 clawback_end

@@ -372,6 +372,29 @@ static void bad_words(void **state)
 }
 
 /* A volume's policy replaces the repository's, and is as strict. */
+/* A number, or the daemon's choice; the last word counts. */
+static void compression(void **state)
+{
+	static const char *const bad[] = { "Auto", "auto 1", "automatic", "" };
+	static struct config config;
+	char text[100];
+
+	(void)state;
+	config_expect_good("[agent]\nstate = /s\n", &config);
+	assert_true(config.agent.compression == 1 && !config.agent.compression_auto);
+	config_fini(&config);
+	config_expect_good("[agent]\ncompression = auto\n", &config);
+	assert_true(config.agent.compression == 1 && config.agent.compression_auto);
+	config_fini(&config);
+	config_expect_good("[agent]\ncompression = -7\n", &config);
+	assert_true(config.agent.compression == -7 && !config.agent.compression_auto);
+	config_fini(&config);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text), "[agent]\ncompression = %s\n", bad[i]);
+		config_expect_bad(text, 2, "whole number");
+	}
+}
+
 static void policies(void **state)
 {
 	static struct config config;
@@ -430,6 +453,7 @@ int main(void)
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(words),
 		cmocka_unit_test(bad_words),
+		cmocka_unit_test(compression),
 		cmocka_unit_test(policies),
 		cmocka_unit_test(recipients),
 	};

@@ -28,6 +28,7 @@ agent/crypto/wrap.c crypto_wrap
 agent/pipeline/frame_decode.c pipeline_frame
 agent/pipeline/segment.c pipeline_segment
 agent/protect/daemon_file.c protect_facts
+agent/protect/replicas_file.c protect_replicas
 agent/repo/json.c repo_manifest
 agent/repo/map_seal.c repo_map
 agent/repo/pack_index.c repo_pack
