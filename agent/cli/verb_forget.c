@@ -40,6 +40,24 @@ static int take_policy(struct cli *cli, const char *value, struct error *err)
 	return policy_parse(&of(cli)->policy, value, err);
 }
 
+/* The command line's policy, else the further store's, else the volume's, else the
+ * repository's. */
+static const struct policy *policy_of(struct cli *cli, const struct repo_volume *volume)
+{
+	const struct config_volume *configured =
+		config_volume(&cli->config, volume->name);
+	const struct config_store *store = config_store(&cli->config, cli->store);
+	const struct policy *policy = &of(cli)->policy;
+
+	if (policy_empty(policy) && store != &cli->config.repository)
+		policy = &store->keep;
+	if (policy_empty(policy) && configured)
+		policy = &configured->keep;
+	if (policy_empty(policy))
+		policy = &cli->config.repository.keep;
+	return policy;
+}
+
 /* ---- a volume's points ------------------------------------------------- */
 
 /* Its visible points, and the record that says so. */
@@ -56,8 +74,9 @@ static void history_fini(struct history *history)
 	free(history->points);
 }
 
+/* `keep`: what is read may be remembered, for it is no bad usage. */
 static int history_points(struct cli *cli, struct host *host, struct history *history,
-			  struct error *err)
+			  bool keep, struct error *err)
 {
 	CLEANUP_FREE uint64_t *numbers = NULL;
 	CLEANUP_FREE struct point_facts *facts = NULL;
@@ -71,7 +90,8 @@ static int history_points(struct cli *cli, struct host *host, struct history *hi
 		return error_set(err, -ENOMEM, "listing points: out of memory");
 	cli_facts_path(cli, &history->volume, path);
 	ret = point_facts_load(host->repo, &history->volume.id, numbers, history->count, path,
-			       !of(cli)->dry_run, &facts, err);
+			       keep && !of(cli)->dry_run &&
+			       !policy_empty(policy_of(cli, &history->volume)), &facts, err);
 	for (size_t i = 0; !ret && i < history->count; i++)
 		history->points[i] = (struct policy_point){
 			.number = facts[i].number, .time_ns = facts[i].time_ns,
@@ -82,14 +102,15 @@ static int history_points(struct cli *cli, struct host *host, struct history *hi
 }
 
 /* The record first: if another follows it meanwhile, committing ours will fail. */
-static int history_load(struct cli *cli, struct host *host, const char *name, struct history *history, struct error *err)
+static int history_load(struct cli *cli, struct host *host, const char *name,
+			struct history *history, bool keep, struct error *err)
 {
 	int ret = repo_volume_find(host->repo, name, &history->volume, err);
 
 	if (!ret)
 		ret = retention_load(host->repo, &history->volume.id, &history->retention, err);
 	if (!ret)
-		ret = history_points(cli, host, history, err);
+		ret = history_points(cli, host, history, keep, err);
 	if (!ret && !history->count)
 		ret = error_set(err, -ENOENT, "%s has no recovery point yet",
 				history->volume.name);
@@ -98,21 +119,10 @@ static int history_load(struct cli *cli, struct host *host, const char *name, st
 
 /* ---- choosing ---------------------------------------------------------- */
 
-/* The command line's policy, else the further store's, else the volume's, else the
- * repository's. */
 static int choose_by_policy(struct cli *cli, struct history *history, struct error *err)
 {
-	const struct config_volume *configured =
-		config_volume(&cli->config, history->volume.name);
-	const struct config_store *store = config_store(&cli->config, cli->store);
-	const struct policy *policy = &of(cli)->policy;
+	const struct policy *policy = policy_of(cli, &history->volume);
 
-	if (policy_empty(policy) && store != &cli->config.repository)
-		policy = &store->keep;
-	if (policy_empty(policy) && configured)
-		policy = &configured->keep;
-	if (policy_empty(policy))
-		policy = &cli->config.repository.keep;
 	if (policy_empty(policy))
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "no policy says what to keep of %s, "
 				      "so nothing would be kept but the newest point; give "
@@ -233,7 +243,7 @@ static int forget_named(struct cli *cli, struct host *host, char *text, struct e
 	int ret;
 
 	cli_split_point(text, &which);
-	ret = history_load(cli, host, text, &history, err);
+	ret = history_load(cli, host, text, &history, !which, err);
 	if (!ret)
 		ret = which ? choose_by_name(cli, host, which, &history, err)
 			    : choose_by_policy(cli, &history, err);
