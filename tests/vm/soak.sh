@@ -3,12 +3,13 @@
 # while clients write: of every ten points one, taken by chance, is restored and started;
 # pg_amcheck finds nothing, the books balance, and every transaction is there that a
 # client knew to be committed before the point's instant. Says which RPO was achieved.
+# A second store is away for ten minutes of it: cycles go on, and it has everything at the end.
 #
 # CLAWBACK_SOAK_CYCLES   how many cycles (300)
 # CLAWBACK_SOAK_RPO      the objective, in seconds (8, which the emulated guest can hold)
 # CLAWBACK_SOAK_SECONDS  after which it ends with what it has by then (6600)
 # CLAWBACK_SOAK_TPS      pgbench's rate (10)
-# CLAWBACK_SOAK_OUTAGE   seconds for which the store is away in the middle (0)
+# CLAWBACK_SOAK_OUTAGE   seconds for which the second store is away (600)
 #
 # kernels: 6.12
 # guest: plain 3072M disk=160M disk=96M disk=160M disk=96M disk=8G
@@ -18,7 +19,7 @@
 . tests/lib/clawback.sh
 
 cycles=${CLAWBACK_SOAK_CYCLES:-300} rpo=${CLAWBACK_SOAK_RPO:-8}
-tps=${CLAWBACK_SOAK_TPS:-10} limit=${CLAWBACK_SOAK_SECONDS:-6600} outage=${CLAWBACK_SOAK_OUTAGE:-0}
+tps=${CLAWBACK_SOAK_TPS:-10} limit=${CLAWBACK_SOAK_SECONDS:-6600} outage=${CLAWBACK_SOAK_OUTAGE:-600}
 RANDOM=$CLAWBACK_SEED
 started=$SECONDS
 step() { printf '== %s (%d s)\n' "$*" $((SECONDS - started)); }
@@ -107,15 +108,24 @@ check_point() {
 	echo "  point $number: $known known to be committed before, $last there; pg_amcheck clean"
 }
 
-# The store is away: nothing may be lost, and what was written meanwhile follows.
-store_outage() {
-	step "the store is away for $outage s"
-	mv "$work/store/repository" "$work/store/away"
-	sleep "$outage"
-	goes_on
-	mv "$work/store/away" "$work/store/repository"
-	wait_for $((60 + 10 * rpo)) ended_or_dead $(($(ended) + 1))
+# ---- the second store's outage ---------------------------------------------------------
+away_since='' away_from=0 away_to=0
+lacking() { clawback status data --json | jq -r '.volumes[0].stores[0].lag_points'; }
+outage_begin() {
+	step "the second store is away for $outage s"
+	mv "$work/store/second" "$work/store/away"
+	away_since=$SECONDS away_from=$(ended)
 }
+outage_over() { goes_on; [ $((SECONDS - away_since)) -ge "$outage" ]; }
+outage_end() {
+	away_to=$(ended)
+	step "it is back; it lacks $(lacking) points"
+	[ "$(lacking)" -ge $((away_to - away_from)) ] || fail "it should lack what was stored meanwhile"
+	mv "$work/store/away" "$work/store/second"
+}
+caught_up() { goes_on; [ "$(lacking)" = 0 ]; }
+of_second() { jq -n --arg type "$1" '[inputs | select(.message_type == $type and .store == "second")] | length' "$log"; }
+newest_of() { clawback points data --store "$1" --json | jq -r '.points[-20:][].number'; }
 
 # distribution UNIT: p50, p99 and the greatest of the numbers on stdin.
 distribution() {
@@ -151,7 +161,8 @@ query "$work/sock" "create extension amcheck; create table ledger (n bigint prim
 clawback_begin "$work/store/repository" open
 clawback_volume data "$data" group=pg
 clawback_volume wal "$wal" group=pg
-printf '[group pg]\nrpo = %ss\n' "$rpo" >>"$clawback_config"
+printf '[group pg]\nrpo = %ss\n[store second]\nurl = file://%s\nlag_warning = 1min\n' "$rpo" \
+	"$work/store/second" >>"$clawback_config"
 
 step "pgbench as fast as it can, without clawback"
 tps_without=$(bench_tps 30)
@@ -180,8 +191,12 @@ for ((ten = 10; ten <= cycles; ten += 10)); do
 	# What production does meanwhile.
 	clawback forget data wal --keep-last 20 >"$work/forget.out"
 	clawback prune --grace 1m >"$work/prune.out"
-	[ "$outage" = 0 ] || [ $((ten / 10)) != $((cycles / 20)) ] || store_outage
+	[ $((ten / 10)) != $(((cycles + 20) / 30)) ] || outage_begin
+	[ -z "$away_since" ] || [ "$away_to" != 0 ] || ! outage_over || outage_end
 done
+[ "$away_to" != 0 ] || { wait_for $((outage + 60)) outage_over; outage_end; }
+wait_for 600 caught_up
+step "it has all points"
 
 # ---- the end -----------------------------------------------------------------------------
 step "stopped"
@@ -194,20 +209,32 @@ down "$work/data" fast
 assert_no_helpers
 failed=$(grep -c '"cycle_failed"' "$log" || true)
 missed=$(grep -c '"rpo_missed"' "$log" || true)
-[ "$outage" != 0 ] || assert_equal 0 "$failed" "failed cycles"
+assert_equal 0 "$failed" "failed cycles"
+[ "$(of_second store_failed)" -gt 0 ] || fail "nobody said that the second store was away"
+[ "$outage" -lt 120 ] || [ "$(of_second store_lags)" -gt 0 ] || fail "nobody said that the second store lags"
 assert_equal 0 "$(jq -n '[inputs | select(.message_type == "cycle_ended") | .points[] |
 	select(.rescan or (.kind == "full" and .point > 1))] | length' "$log")" "fulls and rescans after the first"
 
 # By the daemon; the same from the points alone: each stored, less the instant before.
 daemon_rpo=$(jq -r 'select(.message_type == "cycle_ended") | .rpo_seconds' "$log" |
 	tail -n +$((first + 1)) | distribution s)
+away_rpo=$(jq -r 'select(.message_type == "cycle_ended") | .rpo_seconds' "$log" |
+	sed -n "$((away_from + 1)),${away_to}p" | distribution s)
 seconds=$(jq -r 'select(.message_type == "cycle_ended") | .seconds' "$log" | tail -n +$((first + 1)) |
 	distribution s)
 points_rpo=$(clawback points data --json | jq -r '.points[] | .time, .committed' | while read -r time &&
 	read -r committed; do
 	echo "$(date -d "$time" +%s.%N) $(date -d "$committed" +%s.%N)"
 done | awk 'NR > 1 { printf "%.3f\n", $2 - before } { before = $1 }' | distribution s)
-clawback verify --data "${clawback_key[@]}"
+for store in repository second; do
+	clawback verify --data --store $store "${clawback_key[@]}"
+done
+assert_equal "$(newest_of repository)" "$(newest_of second)" "the newest points in the second store"
+for store in repository second; do
+	clawback restore data --store $store --to /dev/mapper/newdata --force "${clawback_key[@]}" >"$work/restore.out"
+	sha256sum <"/dev/mapper/newdata" >"$work/sum.$store"
+done
+cmp "$work/sum.repository" "$work/sum.second" || fail "the second store restores another image"
 umount "$work/data" "$work/wal"
 for name in data wal; do
 	clawback backup "$name" >"$work/last.out"
@@ -221,5 +248,6 @@ echo "cycles: $done_cycles done, $failed failed, objective of $rpo s missed $mis
 echo "points restored and started: $restored"
 echo "RPO achieved, by the daemon: $daemon_rpo"
 echo "RPO achieved, by the points that are left: $points_rpo"
+echo "while the second store was away: $((away_to - away_from)) cycles, $away_rpo"
 echo "a cycle took: $seconds"
 echo "pgbench: $tps_without tps without, $tps_with tps with the daemon"
