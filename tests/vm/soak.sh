@@ -226,6 +226,7 @@ points_rpo=$(clawback points data --json | jq -r '.points[] | .time, .committed'
 	read -r committed; do
 	echo "$(date -d "$time" +%s.%N) $(date -d "$committed" +%s.%N)"
 done | awk 'NR > 1 { printf "%.3f\n", $2 - before } { before = $1 }' | distribution s)
+clawback replicate	# the point that the stop may have overtaken
 for store in repository second; do
 	clawback verify --data --store $store "${clawback_key[@]}"
 done
