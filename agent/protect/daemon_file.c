@@ -8,6 +8,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
+#include "agent/protect/state_json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,11 +21,6 @@
 #define FACTS_VERSION 1
 #define FACTS_LIMIT_BYTES (4u << 20)
 #define FACTS_UNITS_MAX 4096
-
-static void drop_json(json_t **value)
-{
-	json_decref(*value);
-}
 
 static int daemon_path(const char *state_folder, const char *file, char path[static PATH_MAX],
 		       struct error *err)
@@ -93,21 +89,6 @@ static bool daemon_alive(const char *state_folder)
 
 /* ---- writing ---------------------------------------------------------------- */
 
-/* A message may repeat bytes that are no UTF-8, or be cut within a character. */
-static json_t *error_json(const char *message)
-{
-	char plain[sizeof(((struct unit *)0)->error)];
-	json_t *text = json_string(message);
-
-	if (text)
-		return text;
-	snprintf(plain, sizeof(plain), "%s", message);
-	for (char *at = plain; *at; at++)
-		if ((unsigned char)*at >= 0x80)
-			*at = '?';
-	return json_string(plain);
-}
-
 static json_t *unit_json(const struct unit_list *list, size_t i, struct instant now)
 {
 	const struct unit *unit = &list->units[i];
@@ -121,14 +102,14 @@ static json_t *unit_json(const struct unit_list *list, size_t i, struct instant 
 		"due_ns", (json_int_t)unit_due_ns(list, i, now),
 		"run_ns", plan->run_count ? (json_int_t)schedule_duration(plan) : (json_int_t)0,
 		"failures", (json_int_t)plan->failures,
-		"error_ns", (json_int_t)unit->error_ns, "error", error_json(unit->error));
+		"error_ns", (json_int_t)unit->error_ns, "error", state_json_error(unit->error));
 }
 
 int daemon_file_save(const char *state_folder, const struct unit_list *list,
 		     struct instant now, struct error *err)
 {
-	CLEANUP(drop_json) json_t *units = json_array();
-	CLEANUP(drop_json) json_t *file = NULL;
+	CLEANUP(state_json_drop) json_t *units = json_array();
+	CLEANUP(state_json_drop) json_t *file = NULL;
 	CLEANUP_FREE char *text = NULL;
 	char path[PATH_MAX];
 	int ret = daemon_path(state_folder, "protect.json", path, err);
@@ -148,17 +129,6 @@ int daemon_file_save(const char *state_folder, const struct unit_list *list,
 
 /* ---- reading ---------------------------------------------------------------- */
 
-static int take_text(const json_t *object, const char *key, char *to, size_t room)
-{
-	const json_t *value = json_object_get(object, key);
-	const char *text = json_string_value(value);
-
-	if (!text || strlen(text) >= room || strlen(text) != json_string_length(value))
-		return -EBADMSG;
-	strcpy(to, text);
-	return 0;
-}
-
 static int take_flag(const json_t *object, const char *key, bool *to)
 {
 	const json_t *value = json_object_get(object, key);
@@ -167,29 +137,19 @@ static int take_flag(const json_t *object, const char *key, bool *to)
 	return json_is_boolean(value) ? 0 : -EBADMSG;
 }
 
-static int take_number(const json_t *object, const char *key, uint64_t *to)
-{
-	const json_t *value = json_object_get(object, key);
-
-	if (!json_is_integer(value) || json_integer_value(value) < 0)
-		return -EBADMSG;
-	*to = (uint64_t)json_integer_value(value);
-	return 0;
-}
-
 static int take_unit(const json_t *object, struct protect_unit *unit)
 {
-	return take_text(object, "name", unit->name, sizeof(unit->name)) ?:
-	       take_text(object, "error", unit->error, sizeof(unit->error)) ?:
+	return state_json_text(object, "name", unit->name, sizeof(unit->name)) ?:
+	       state_json_text(object, "error", unit->error, sizeof(unit->error)) ?:
 	       take_flag(object, "group", &unit->group) ?:
 	       take_flag(object, "running", &unit->running) ?:
 	       take_flag(object, "missed", &unit->missed) ?:
-	       take_number(object, "rpo_ns", &unit->rpo_ns) ?:
-	       take_number(object, "covered_ns", &unit->covered_ns) ?:
-	       take_number(object, "due_ns", &unit->due_ns) ?:
-	       take_number(object, "run_ns", &unit->run_ns) ?:
-	       take_number(object, "failures", &unit->failures) ?:
-	       take_number(object, "error_ns", &unit->error_ns);
+	       state_json_number(object, "rpo_ns", &unit->rpo_ns) ?:
+	       state_json_number(object, "covered_ns", &unit->covered_ns) ?:
+	       state_json_number(object, "due_ns", &unit->due_ns) ?:
+	       state_json_number(object, "run_ns", &unit->run_ns) ?:
+	       state_json_number(object, "failures", &unit->failures) ?:
+	       state_json_number(object, "error_ns", &unit->error_ns);
 }
 
 static int take_units(const json_t *file, struct protect_facts *facts)
@@ -217,7 +177,7 @@ static int take_units(const json_t *file, struct protect_facts *facts)
 int protect_facts_load(const char *state_folder, struct protect_facts *facts,
 		       struct error *err)
 {
-	CLEANUP(drop_json) json_t *file = NULL;
+	CLEANUP(state_json_drop) json_t *file = NULL;
 	CLEANUP_FREE char *text = NULL;
 	char path[PATH_MAX];
 	json_error_t where;

@@ -7,6 +7,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/file.h"
+#include "agent/protect/state_json.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -17,11 +18,6 @@
 #define REPLICAS_VERSION 1
 #define REPLICAS_LIMIT_BYTES (4u << 20)
 #define REPLICAS_VOLUMES_MAX 4096
-
-static void drop_json(json_t **value)
-{
-	json_decref(*value);
-}
 
 static void state_path(const char *state_folder, const char *name, const char *end,
 		       char path[static PATH_MAX])
@@ -59,21 +55,6 @@ static json_t *volume_json(const struct replica_volume *volume)
 			 "missing_ns", (json_int_t)volume->missing_ns);
 }
 
-/* A message may repeat bytes that are no UTF-8, or be cut within a character. */
-static json_t *error_json(const char *message)
-{
-	char plain[sizeof(((struct replica_state *)0)->error)];
-	json_t *text = json_string(message);
-
-	if (text)
-		return text;
-	snprintf(plain, sizeof(plain), "%s", message);
-	for (char *at = plain; *at; at++)
-		if ((unsigned char)*at >= 0x80)
-			*at = '?';
-	return json_string(plain);
-}
-
 /* prune deletes by what is said here, so a bit that fell over must show. */
 static int state_digest(const json_t *object, char hex[static 2 * CRYPTO_DIGEST_SIZE + 1])
 {
@@ -89,9 +70,9 @@ static int state_digest(const json_t *object, char hex[static 2 * CRYPTO_DIGEST_
 
 static char *state_text(const struct config_store *store, const struct replica_state *state)
 {
-	CLEANUP(drop_json) json_t *volumes = json_array();
-	CLEANUP(drop_json) json_t *object = NULL;
-	CLEANUP(drop_json) json_t *file = NULL;
+	CLEANUP(state_json_drop) json_t *volumes = json_array();
+	CLEANUP(state_json_drop) json_t *object = NULL;
+	CLEANUP(state_json_drop) json_t *file = NULL;
 	char hex[2 * CRYPTO_DIGEST_SIZE + 1];
 
 	for (size_t i = 0; i < state->count && i < REPLICAS_VOLUMES_MAX; i++)
@@ -101,7 +82,7 @@ static char *state_text(const struct config_store *store, const struct replica_s
 			   "success_ns", (json_int_t)state->success_ns,
 			   "failures", (json_int_t)state->failures,
 			   "error_ns", (json_int_t)state->error_ns, "error",
-			   error_json(state->error), "volumes", volumes);
+			   state_json_error(state->error), "volumes", volumes);
 	if (!object || state_digest(object, hex))
 		return NULL;
 	file = json_pack("{s:i, s:s, s:O}", "version", REPLICAS_VERSION, "sha256", hex, "state",
@@ -125,37 +106,16 @@ int replica_state_save(const char *state_folder, const struct config_store *stor
 
 /* ---- reading --------------------------------------------------------------- */
 
-static int take_text(const json_t *object, const char *key, char *to, size_t room)
-{
-	const json_t *value = json_object_get(object, key);
-	const char *text = json_string_value(value);
-
-	if (!text || strlen(text) >= room || strlen(text) != json_string_length(value))
-		return -EBADMSG;
-	strcpy(to, text);
-	return 0;
-}
-
-static int take_number(const json_t *object, const char *key, uint64_t *to)
-{
-	const json_t *value = json_object_get(object, key);
-
-	if (!json_is_integer(value) || json_integer_value(value) < 0)
-		return -EBADMSG;
-	*to = (uint64_t)json_integer_value(value);
-	return 0;
-}
-
 static int take_volume(const json_t *object, struct replica_volume *volume)
 {
 	const json_t *filled = json_object_get(object, "filled");
 	char id[UUID_TEXT_SIZE];
-	int ret = take_text(object, "volume", id, sizeof(id)) ?:
-		  take_text(object, "name", volume->name, sizeof(volume->name)) ?:
-		  take_number(object, "through", &volume->place.through) ?:
-		  take_number(object, "time_ns", &volume->place.time_ns) ?:
-		  take_number(object, "missing", &volume->missing) ?:
-		  take_number(object, "missing_ns", &volume->missing_ns);
+	int ret = state_json_text(object, "volume", id, sizeof(id)) ?:
+		  state_json_text(object, "name", volume->name, sizeof(volume->name)) ?:
+		  state_json_number(object, "through", &volume->place.through) ?:
+		  state_json_number(object, "time_ns", &volume->place.time_ns) ?:
+		  state_json_number(object, "missing", &volume->missing) ?:
+		  state_json_number(object, "missing_ns", &volume->missing_ns);
 
 	volume->place.filled = json_is_true(filled);
 	if (!ret && (uuid_parse(id, &volume->id) || !json_is_boolean(filled)))
@@ -200,11 +160,11 @@ static int take_state(const json_t *file, const char *url, struct replica_state 
 		return -ENOMEM;
 	if (strcmp(hex, digest))
 		return -EBADMSG;
-	ret = take_text(object, "url", was, sizeof(was)) ?:
-	      take_number(object, "success_ns", &state->success_ns) ?:
-	      take_number(object, "failures", &state->failures) ?:
-	      take_number(object, "error_ns", &state->error_ns) ?:
-	      take_text(object, "error", state->error, sizeof(state->error)) ?:
+	ret = state_json_text(object, "url", was, sizeof(was)) ?:
+	      state_json_number(object, "success_ns", &state->success_ns) ?:
+	      state_json_number(object, "failures", &state->failures) ?:
+	      state_json_number(object, "error_ns", &state->error_ns) ?:
+	      state_json_text(object, "error", state->error, sizeof(state->error)) ?:
 	      take_volumes(object, state);
 	*other = !ret && strcmp(was, url);
 	return ret;
@@ -213,7 +173,7 @@ static int take_state(const json_t *file, const char *url, struct replica_state 
 int replica_state_load(const char *state_folder, const struct config_store *store,
 		       struct replica_state *state, struct error *err)
 {
-	CLEANUP(drop_json) json_t *file = NULL;
+	CLEANUP(state_json_drop) json_t *file = NULL;
 	CLEANUP_FREE char *text = NULL;
 	char path[PATH_MAX];
 	json_error_t where;
