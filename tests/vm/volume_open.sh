@@ -60,6 +60,7 @@ check_links "while open"
 seq 1 30000 >"$work/mnt/file"
 sync
 for helper in /dev/mapper/clawback-*; do
+	[ -L "$helper" ] || fail "$helper is not udev's link"
 	! udevadm info -q property "$(readlink -f "$helper")" | grep -E 'ID_FS_' ||
 		fail "$helper was looked at"
 done
@@ -75,6 +76,51 @@ close_volume
 no_helpers
 check_links "after it"
 cmp "$work/mnt/file" <(seq 1 30000)
+
+echo "== udev's part"
+# Slow before anything is read of the device: a rule that finds it suspended skips
+# blkid, and the links by label and UUID are gone. So the event of the switch has to be
+# over before the volume's own table is put back, which suspends it once more.
+make_disk second 32M
+make_linear_volume other labother "$second"
+mkdir -p /run/udev/rules.d
+printf 'ACTION=="change", KERNEL=="%s", PROGRAM="/bin/sleep 1"\n' "${node##*/}" \
+	"$(basename "$(readlink -f "$other")")" >/run/udev/rules.d/50-lab-slow.rules
+defer rm /run/udev/rules.d/50-lab-slow.rules
+udevadm control --reload
+udevadm settle
+# order VOLUME...: who told of a change, kernel or udev, while a snapshot came and went.
+order() {
+	local monitor
+	stdbuf -oL udevadm monitor --kernel --udev --subsystem-match=block >"$work/events" &
+	monitor=$!
+	defer clawback_quiet $monitor
+	wait_for 20 grep -q "^KERNEL" "$work/events"
+	"$program" "$@" </dev/null >"$work/out" 2>"$work/message" || fail "$(cat "$work/message")"
+	# Told of to others only when the rules have run to their end, this one's wait too.
+	udevadm settle
+	cp "$work/events" "$work/events.end"
+	kill $monitor
+	wait $monitor 2>/dev/null || true
+	no_helpers
+	! ipcs -s | grep -i "^0x0*d4d" || fail "a semaphore for udev is left"
+}
+clawback_quiet() { kill "$1" 2>/dev/null || true; }
+assert_order() {
+	local device=$1
+	assert_equal "KERNEL UDEV KERNEL UDEV " "$(sed -n \
+		"s|^\(KERNEL\|UDEV\) *\[.*\] change .*/${device##*/} .*|\1|p" "$work/events.end" |
+		tr '\n' ' ')" "who told of $device ($2)"
+}
+order "labvol=$volume"
+assert_order "$node" "a single volume"
+check_links "after a slow udev"
+order "labvol=$volume" "labother=$other"
+assert_order "$node" "in a group"
+assert_order "$(readlink -f "$other")" "in a group"
+check_links "after a group"
+rm /run/udev/rules.d/50-lab-slow.rules
+udevadm control --reload
 
 echo "== COW stores"
 mkdir "$work/cow"
