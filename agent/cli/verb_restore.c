@@ -104,7 +104,7 @@ static int restore_to(struct cli *cli, struct host *host, const struct point *po
 
 	memset(&result, 0, sizeof(result));
 	if (restore->dry_run) {
-		ret = restore_plan(host->repo, point, ring, &result, err);
+		ret = restore_plan(host->repo, point, ring, NULL, &result, err);
 		return ret ? ret : restore_print(cli, point, &result, true, err);
 	}
 	ret = restore_target_open(restore->to, &to, &target, err);
