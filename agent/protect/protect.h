@@ -196,6 +196,7 @@ const char *backup_type_name(enum backup_type type);
 
 struct backup_options {
 	enum backup_type type;
+	const char *reason;	/* what for, of a point that has no other reason; NULL: none */
 	bool image_digest;	/* hash the whole snapshot too: reads all of it */
 	void (*report)(void *context, const char *volume, uint64_t done_bytes,
 		       uint64_t total_bytes, uint64_t stored_bytes);

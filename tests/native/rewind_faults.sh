@@ -67,6 +67,19 @@ echo "$(wc -l <"$work/names") points: killed $kills times, failed $errors," \
 	"went on after an error $survived, not met again $missed"
 [ "$kills" -gt 8 ] || fail "only $kills kills"
 
+echo "== written to after the safety point: refused, for no point has that"
+is_stopped() { grep -q "^State:.T" "/proc/$clawback_pid/status"; }
+CLAWBACK_FAULT=rewind.lock:stop clawback_start restore --in-place v@1 "${clawback_key[@]}"
+wait_for 20 is_stopped
+fault_rewrite
+kill -CONT "$clawback_pid"
+code=0
+clawback_wait || code=$?
+assert_equal 1 $code "exit code"
+grep -q "was written to after point .*nothing was rewound" "$work/background.err" ||
+	fail "$(cat "$work/background.err")"
+assert_equal "$digest" "$(sha256sum <"$disk")" "the volume"
+
 # Fingerprints may be gone by now, trust not.
 clawback backup v --json --image-digest >"$work/backup.json"
 assert_kind incremental
