@@ -99,10 +99,6 @@ int cli_host_open(struct cli *cli, unsigned use, struct host *host, struct error
  * changed in place. */
 void cli_split_point(char *text, const char **point);
 
-/* Where what is known of a volume's points is kept: point_facts_load's `path`. */
-void cli_facts_path(const struct cli *cli, const struct repo_volume *volume,
-		    char path[static PATH_MAX]);
-
 /* The recovery key options, for the verbs that open data. */
 struct cli_key {
 	const char *path;
@@ -113,6 +109,16 @@ int cli_take_passphrase_fd(struct passphrase_options *options, const char *value
 /* EXIT_WRONG_KEY with a hint when none was given and `required`; else NULL. */
 int cli_key_load(const struct cli_key *key, bool required,
 		 struct recovery_private **recovery, struct error *err);
+
+/*
+ * rewind.c: a restore in place. The volume whose own device it goes to: `to`, or without
+ * it what is configured; NULL when it goes elsewhere. EXIT_USAGE when there is none.
+ */
+int cli_rewind_volume(const struct cli *cli, const char *name, const char *to,
+		      const struct config_volume **volume, struct error *err);
+int cli_rewind(struct cli *cli, const struct config_volume *volume,
+	       const struct rewind_source *source, const struct rewind_options *options,
+	       struct error *err);
 
 /* ---- output ------------------------------------------------------------ */
 

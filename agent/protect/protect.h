@@ -17,6 +17,7 @@
 #include "agent/config/config.h"
 #include "agent/crypto/crypto.h"
 #include "agent/repo/repo.h"
+#include "agent/restore/restore.h"
 #include "agent/store/store.h"
 #include "agent/volume/volume.h"
 
@@ -133,6 +134,52 @@ int protect_replicate(struct host *host, const struct config_store *store,
 int protect_replicable(const struct config *config, struct repo_volume **volumes,
 		       size_t *count, struct error *err);
 
+/* ---- retention ---------------------------------------------------------- */
+
+#define PROTECT_GRACE_NS UINT64_C(3600000000000)	/* prune's, where nobody says another */
+
+/*
+ * What is kept of a volume in a store: a further store's own policy, else the volume's,
+ * else the repository's. Perhaps empty.
+ */
+const struct policy *protect_policy(const struct config *config,
+				    const struct config_store *store, const char *volume);
+
+/* Where the state folder remembers a volume's points' facts. */
+void protect_facts_path(const struct config *config, const struct uuid *volume,
+			char path[static PATH_MAX]);
+
+/* A volume's visible points, rising, and the record that says so. */
+struct history {
+	struct repo_volume volume;
+	struct retention retention;
+	struct policy_point *points;		/* owned: history_fini */
+	size_t count;				/* at least 1 */
+};
+
+/* -ENOENT without a point. `remember`: what is read may be kept in the state folder. */
+int history_load(struct host *host, const struct repo_volume *volume, bool remember,
+		 struct history *history, struct error *err);
+/* Gives each point the reasons that the policy has to keep it. */
+int history_apply(struct history *history, const struct policy *policy, struct error *err);
+/* Forgets those that have none; never the newest. */
+int history_forget(struct host *host, struct history *history, bool dry_run,
+		   size_t *forgotten, struct error *err);
+void history_fini(struct history *history);
+
+struct retention_result {
+	uint64_t forgotten, pruned;		/* points */
+	uint64_t deleted_objects, deleted_bytes;
+};
+
+/*
+ * One round over a store: configured volumes that have a policy lose the points that it
+ * does not keep, then all volumes are pruned. Of several failures the last is told, after
+ * all was tried.
+ */
+int protect_retention(const struct config *config, const struct config_store *store,
+		      struct retention_result *result, struct error *err);
+
 /* ---- attaching --------------------------------------------------------- */
 
 struct attach_result {
@@ -199,6 +246,7 @@ const char *backup_type_name(enum backup_type type);
 
 struct backup_options {
 	enum backup_type type;
+	const char *reason;	/* what for, of a point that has no other reason; NULL: none */
 	bool image_digest;	/* hash the whole snapshot too: reads all of it */
 	void (*report)(void *context, const char *volume, uint64_t done_bytes,
 		       uint64_t total_bytes, uint64_t stored_bytes);
@@ -234,6 +282,50 @@ struct backup_result {
 int protect_backup(struct host *host, const struct config_volume *const *volumes,
 		   size_t count, const struct backup_options *options,
 		   struct backup_result *results, struct error *err);
+
+/* ---- rewinding --------------------------------------------------------- */
+
+/* A point of the volume, and what it is opened with. */
+struct rewind_source {
+	struct repo *repo;
+	const struct point *point;
+	const struct key_ring *ring;
+};
+
+struct rewind_result;
+
+struct rewind_options {
+	bool no_safety_point;	/* what is there now is lost */
+	bool dry_run;		/* look only, also at a volume in use */
+	struct restore_options restore;	/* but for `known`; its context is all callbacks' */
+	void (*backup_report)(void *context, const char *volume, uint64_t done_bytes,
+			      uint64_t total_bytes, uint64_t stored_bytes);
+	/* All but `restore` of the result is known, and nothing was written yet. */
+	void (*decided)(void *context, const struct rewind_result *result);
+};
+
+struct rewind_result {
+	char device[PATH_MAX];
+	uint64_t safety_point;	/* its number; 0: none was made */
+	uint64_t from;		/* the point that was there, but for marks; 0: not known, … */
+	char reason[256];	/* … and why: all of the volume is compared */
+	uint64_t marked_bytes;	/* since that point */
+	struct restore_result restore;
+};
+
+/*
+ * The volume's own device goes back to the point. First a backup is made of what is there
+ * and kept from all policies. When the newest point and the marks since can be believed,
+ * only what can differ is read and fetched; else all is compared. Broken off at any
+ * moment, it is to be run again. What it wrote is marked: the next incremental has it.
+ */
+int protect_rewind(const struct config *config, const struct config_volume *volume,
+		   const struct rewind_source *source, const struct rewind_options *options,
+		   struct rewind_result *result, struct error *err);
+
+/* Whether what `path` names is the volume's own device, now. */
+bool protect_is_own(const struct config *config, const struct config_volume *volume,
+		    const char *path);
 
 /* ---- status ------------------------------------------------------------ */
 
@@ -283,6 +375,9 @@ enum protect_event_type {
 	PROTECT_STORE_LAGS,	/* points: missing there; age: since when; why */
 	PROTECT_STORE_RECOVERED, /* has all */
 	PROTECT_TUNED,		/* of a unit: level, why */
+	/* Of a store, the first one too, without a unit: */
+	PROTECT_RETAINED,	/* retention; duration */
+	PROTECT_RETENTION_FAILED, /* error, duration; due: when it is tried again */
 };
 
 /* What became of one volume in a run. */
@@ -307,6 +402,7 @@ struct protect_event {
 	const struct error *error;	/* NULL: none */
 	const struct protect_part *parts;
 	size_t part_count;
+	const struct retention_result *retention;	/* NULL: none */
 };
 
 struct protect_options {
