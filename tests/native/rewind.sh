@@ -292,7 +292,8 @@ for ((i = 0; i < rounds; i++)); do
 	[ "$safety" = null ] || mv "$work/image.l.unsaved" "$work/image.l.$safety"
 	methods+="$(said method) "
 done
-echo "  by marks $(grep -o marks <<<"$methods" | wc -l), by comparison $(grep -o comparison <<<"$methods" | wc -l)"
+by() { tr ' ' '\n' <<<"$methods" | grep -c "$1" || true; }
+echo "  by marks $(by marks), by comparison $(by comparison)"
 grep -q marks <<<"$methods" || fail "never by marks"
 for number in $(points l); do
 	clawback restore "l@$number" --to "$work/restored" --force "${clawback_key[@]}" >/dev/null
