@@ -68,7 +68,11 @@ assert_disk() {
 layout() { clawback show "machine@${2:-latest}" --json | jq -r ".disk | $1"; }
 
 echo "== table, boot partitions and gaps; not swap, nor what is left out"
-disk_backup full
+# By the daemon, whose objective for a disk is a day.
+clawback protect --once -o agent.rpo=1min >"$work/protect" 2>&1 || fail "$(cat "$work/protect")"
+clawback status machine -o agent.rpo=1min >"$work/status"
+grep -q 'objective 1 d\|objective 24' "$work/status" || fail "status: $(cat "$work/status")"
+assert_equal full "$(clawback show machine --json | jq -r .kind)" "the first point"
 assert_disk machine@1 10+4 32+16
 sfdisk --dump "$disk" | sed '/^device:/d; s|^[^:]* : ||' >"$work/table"
 sfdisk --dump "$work/restored" | sed '/^device:/d; s|^[^:]* : ||' | diff "$work/table" - ||
