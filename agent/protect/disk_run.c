@@ -84,6 +84,26 @@ int protect_disk_layout(const struct config *config, const struct config_volume 
 		   : layout_of(config, disk, &device, layout, err);
 }
 
+/* As text, but for what LVM writes above a group: when and by whom that was written. */
+static int layout_text(struct disk_layout *layout, char **text, struct error *err)
+{
+	char *whole[DISK_GROUPS_MAX];
+	int ret;
+
+	for (size_t i = 0; i < layout->group_count; i++) {
+		char *metadata = whole[i] = layout->groups[i].metadata, *at;
+		char begin[DISK_NAME_ROOM + 8];
+
+		snprintf(begin, sizeof(begin), "\n%s {", layout->groups[i].name);
+		at = strstr(metadata, begin);
+		layout->groups[i].metadata = at ? at : metadata;
+	}
+	ret = disk_layout_encode(layout, text, err);
+	for (size_t i = 0; i < layout->group_count; i++)
+		layout->groups[i].metadata = whole[i];
+	return ret;
+}
+
 /* ---- before ------------------------------------------------------------------------ */
 
 static int disk_prepare(struct disk_run *disk, struct error *err)
@@ -106,7 +126,7 @@ static int disk_prepare(struct disk_run *disk, struct error *err)
 	volume->granularity_bytes = DISK_GRANULARITY_BYTES;
 	ret = layout_of(config, volume->config, &volume->device, &disk->layout, err);
 	if (!ret)
-		ret = disk_layout_encode(&disk->layout, &disk->before, err);
+		ret = layout_text(&disk->layout, &disk->before, err);
 	if (!ret && uuid_new(&volume->point.run))
 		ret = error_set(err, -EIO, "no random numbers");
 	if (!ret)
@@ -283,7 +303,7 @@ static int disk_still_so(struct disk_run *disk, struct error *err)
 	if (ret)
 		return ret;
 	layout.time_ns = disk->layout.time_ns;
-	ret = disk_layout_encode(&layout, &now, err);
+	ret = layout_text(&layout, &now, err);
 	disk_layout_fini(&layout);
 	if (ret || !strcmp(disk->before, now))
 		return ret;
