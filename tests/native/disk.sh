@@ -140,6 +140,8 @@ clawback_wait 2>/dev/null || true
 disk_backup incremental
 assert_disk machine@latest 10+4
 assert_refused 2 'disks are not tracked' clawback attach machine
+assert_refused 2 'is a disk' clawback restore machine --in-place "${clawback_key[@]}"
+assert_refused 2 'would become zeros' clawback restore machine --to "$disk" --in-place "${clawback_key[@]}"
 
 echo "== logical partitions"
 # Old bytes in free space are nobody's, and are not kept.

@@ -97,7 +97,8 @@ assert_equal still "$(layout '[.ranges[].how] | unique | join(" ")')" "how it wa
 clawback show machine
 
 echo "== on another disk"
-clawback restore machine --to "$other" "${clawback_key[@]}" >/dev/null
+assert_refused 2 'would become zeros' clawback restore machine --to "$other" "${clawback_key[@]}"
+clawback restore machine --to "$other" --force "${clawback_key[@]}" >/dev/null
 settle
 blockdev --rereadpt "$other"
 settle
