@@ -46,9 +46,10 @@ static json_t *store_json(const struct config_store *store)
 
 static json_t *volume_json(const struct kit_volume *volume)
 {
-	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:I}", "name", volume->name, "restore",
-				   volume->which, "device", volume->device, "group",
-				   volume->group, "point", (json_int_t)volume->point);
+	json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:b, s:I}", "name", volume->name,
+				   "restore", volume->which, "device", volume->device, "group",
+				   volume->group, "disk", (int)volume->disk, "point",
+				   (json_int_t)volume->point);
 
 	if (!object)
 		return NULL;

@@ -59,6 +59,7 @@ static int kit_configured(struct kit *kit, struct error *err)
 			return error_set(err, -ENOMEM, "out of memory");
 		snprintf(volume->device, sizeof(volume->device), "%s", from->device);
 		snprintf(volume->group, sizeof(volume->group), "%s", from->group);
+		volume->disk = from->disk;
 		if (!volume_state_exists(config->agent.state, from->name))
 			continue;
 		if (volume_state_load(config->agent.state, from->name, &state, &unknown)) {
@@ -134,6 +135,7 @@ static int kit_newest(struct repo *repo, struct kit_volume *volume, struct error
 	volume->point = point.number;
 	volume->time_ns = point.time_ns;
 	volume->bytes = point.volume_bytes;
+	volume->disk = point.disk_layout != NULL;
 	point_fini(&point);
 	return 0;
 }

@@ -26,6 +26,7 @@ struct kit_volume {
 	char device[PATH_MAX];		/* "" when it is in the store only */
 	char group[VOLUME_NAME_MAX + 1];
 	char which[UUID_TEXT_SIZE + REPO_NAME_MAX + 1]; /* what restore calls it */
+	bool disk;			/* a whole disk: what no volume on it has */
 	bool has_id;
 	struct uuid id;
 	uint64_t point;			/* the newest; 0: there is none, or none is known */

@@ -136,7 +136,8 @@ static void page_volumes(FILE *out, const struct kit *kit)
 			fprintf(out, ", was %s", volume->device);
 		else
 			fprintf(out, ", %s, not configured on the host", volume->name);
-		fprintf(out, "%s%s\n", *volume->group ? ", group " : "", volume->group);
+		fprintf(out, "%s%s%s\n", *volume->group ? ", group " : "", volume->group,
+			volume->disk ? ", a whole disk's table and boot parts" : "");
 	}
 }
 
@@ -186,6 +187,14 @@ static void page_credentials(FILE *out, const struct config *config)
 		fprintf(out, "   The first store is a folder: mount it there, or change its url.\n");
 }
 
+static bool kit_has_disk(const struct kit *kit)
+{
+	for (size_t i = 0; i < kit->volume_count; i++)
+		if (kit->volumes[i].disk)
+			return true;
+	return false;
+}
+
 static void page_recovery(FILE *out, const struct kit *kit, const char *fragment)
 {
 	fprintf(out, "\nGETTING THE DATA BACK\n"
@@ -208,6 +217,9 @@ static void page_recovery(FILE *out, const struct kit *kit, const char *fragment
 		"   An older point: VOLUME@NUMBER, or VOLUME@2026-11-23T20:15:00Z for a time.\n");
 	if (kit->config->store_count)
 		fprintf(out, "   If the first store is lost: --store NAME with each of these commands.\n");
+	if (kit_has_disk(kit))
+		fprintf(out, "   A whole disk comes first, --to /dev/DISK --force: its partition table and boot\n"
+			"   parts, zeros elsewhere; then each volume --to its partition or logical volume.\n");
 	fprintf(out, "   Volumes of one group: restore all of them from points of the same time.\n");
 }
 

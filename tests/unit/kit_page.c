@@ -129,6 +129,12 @@ static void text_has_no_command_for_what_is_not_there(void **state)
 	assert_non_null(strstr(text, "no recovery point"));
 	assert_non_null(strstr(text, "AWS_ACCESS_KEY_ID"));
 	assert_null(strstr(text, "NO STORE"));
+	assert_null(strstr(text, "whole disk"));
+	free(text);
+	kit.volumes[1].disk = true;
+	text = kit_text(&kit);
+	assert_non_null(strstr(text, "a whole disk's table"));
+	assert_non_null(strstr(text, "A whole disk comes first"));
 	kit_end();
 }
 
