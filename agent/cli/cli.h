@@ -70,7 +70,7 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
 	verb_verify, verb_forget, verb_keep, verb_prune, verb_adopt, verb_release, verb_protect,
-	verb_replicate;
+	verb_replicate, verb_drill;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);
@@ -131,6 +131,15 @@ json_t *stores_json(const struct config *config, const struct volume_status *sta
 void stores_behind(const struct config *config, const struct volume_status *status, char *text,
 		   size_t room);
 void stores_print(const struct config *config, const struct volume_status *status);
+
+/* drills.c: what came of a drill; of the drills of a point, by the store's records; of a
+ * volume's last, as the state folder has it (null, or nothing, when there was none). */
+json_t *cli_drill_json(const struct drill_record *record);
+void cli_drill_steps(const struct drill_record *record);
+json_t *cli_drills_json(struct repo *repo, const struct point *point);
+void cli_drills_print(struct repo *repo, const struct point *point);
+json_t *cli_drill_status_json(const struct config *config, const char *volume);
+void cli_drill_status_print(const struct config *config, const char *volume);
 
 /* Into a rotating set of static buffers: fit for one printf. Main thread only. */
 const char *text_bytes(uint64_t bytes);		/* "1.5 GiB" */

@@ -300,6 +300,7 @@ static struct config_volume *volume_named(struct config *config, const char *nam
 	volume->spot_checks = 32;
 	schedule_unset(&volume->schedule);
 	hook_unset(&volume->hook);
+	drill_unset(&volume->drill);
 	return volume;
 }
 
@@ -361,6 +362,8 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 	if (ret == 1)
 		ret = hook_assign(&volume->hook, key, value, err);
 	if (ret == 1)
+		ret = drill_assign(&volume->drill, key, value, err);
+	if (ret == 1)
 		ret = assign_from(volume_keys, volume, key, value, err);
 	if (ret == 0 && !strcmp(key, "group") && !volume_name_good(value))
 		return config_bad_value(err, key, value, "use letters, digits and . _ -");
@@ -390,6 +393,8 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 		return listen_assign(config->agent.metrics_listen, key, value, err);
 	if (!strcmp(key, "log_format"))
 		return log_assign(&config->agent.log_format, key, value, err);
+	if (ret == 1)
+		ret = drill_assign(&config->agent.drill, key, value, err);
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 

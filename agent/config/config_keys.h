@@ -26,6 +26,19 @@ void schedule_settle(struct config_schedule *schedule,
 		     const struct config_schedule *defaults);
 bool schedule_is_unset(const struct config_schedule *schedule);
 
+/* A calendar expression, or "never"; a program with arguments. */
+int config_assign_calendar(const char *key, const char *value,
+			   char to[static CONFIG_CALENDAR_MAX + 1], struct error *err);
+int config_assign_command(const char *key, const char *value,
+			  char to[static CONFIG_HOOK_MAX + 1], struct error *err);
+
+/* The keys of a drill (config_drill.c), which [agent] and [volume NAME] share; as those
+ * of a schedule. */
+void drill_unset(struct config_drill *drill);
+int drill_assign(struct config_drill *drill, const char *key, const char *value,
+		 struct error *err);
+void drill_settle(struct config_drill *drill, const struct config_drill *defaults);
+
 /* The keys of a hook (config_hook.c); as schedule_assign. */
 void hook_unset(struct config_hook *hook);
 int hook_assign(struct config_hook *hook, const char *key, const char *value,

@@ -92,6 +92,11 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 		units_fini(&list);
 		return ret;
 	}
+	ret = daemon_drills_make(daemon, config, err);
+	if (ret) {
+		units_fini(&list);
+		return ret;
+	}
 	units_fini(&daemon->list);
 	daemon->list = list;
 	config_fini(daemon->config);
@@ -199,6 +204,7 @@ static void decide(struct daemon *daemon)
 		objectives(daemon);
 	running_turn(daemon);
 	daemon_stores_turn(daemon);
+	daemon_drills_turn(daemon);
 	daemon_notify_turn(daemon);
 	daemon_http_turn(daemon);
 	record(daemon);
@@ -218,6 +224,9 @@ static int64_t wake_at(const struct daemon *daemon)
 	next = daemon_stores_wake(daemon);
 	if (next < wake)
 		wake = next;
+	next = daemon_drills_wake(daemon);
+	if (next < wake)
+		wake = next;
 	if (daemon->stopping)
 		return wake;
 	if (daemon_notify_deadline(daemon) < wake)
@@ -235,31 +244,38 @@ static int64_t wake_at(const struct daemon *daemon)
 	return next < wake ? next : wake;
 }
 
+/* Signals, the timer, messages, a drill. */
+#define FIXED 4
+
 static void wait_for_something(struct daemon *daemon)
 {
 	int64_t wake = wake_at(daemon);
 	struct itimerspec timer = {
 		.it_value = { wake > 0 ? wake / SECOND_NS : 0, wake > 0 ? wake % SECOND_NS : 1 },
 	};
-	struct pollfd wait[3 + RUNNING_MAX + DAEMON_STORES_MAX] = {
+	struct pollfd wait[FIXED + RUNNING_MAX + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon_notify_fd(daemon), .events = POLLIN },
+		{ .fd = daemon->drills.child.pid ? daemon->drills.child.pidfd : -1,
+		  .events = POLLIN },
 	};
-	struct pollfd *stores = wait + 3 + RUNNING_MAX;
+	struct pollfd *stores = wait + FIXED + RUNNING_MAX;
 
-	running_wait(daemon, wait + 3);
+	running_wait(daemon, wait + FIXED);
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
 	for (size_t i = 0; i < daemon->store_count; i++)
 		stores[i] = (struct pollfd){ .events = POLLIN, .fd = daemon->stores[i].child.pid ?
 							     daemon->stores[i].child.pidfd : -1 };
-	poll(wait, 3 + RUNNING_MAX + daemon->store_count, -1);
+	poll(wait, FIXED + RUNNING_MAX + daemon->store_count, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
-	running_ended(daemon, wait + 3);
+	running_ended(daemon, wait + FIXED);
 	if (wait[2].revents)
 		daemon_notify_ended(daemon);
+	if (wait[3].revents)
+		daemon_drill_ended(daemon);
 	for (size_t i = 0; i < daemon->store_count; i++)
 		if (stores[i].revents)
 			daemon_store_ended(daemon, &daemon->stores[i]);
@@ -272,7 +288,7 @@ static bool all_done(const struct daemon *daemon)
 {
 	const struct unit_list *list = &daemon->list;
 
-	if (daemon->running_count || daemon_stores_busy(daemon))
+	if (daemon->running_count || daemon_stores_busy(daemon) || daemon->drills.child.pid)
 		return false;
 	return daemon->stopping ||
 	       (daemon->options->once && daemon_notify_idle(daemon) &&
@@ -311,6 +327,7 @@ static int once_result(const struct daemon *daemon, struct error *err)
 static void daemon_close(struct daemon *daemon)
 {
 	daemon_notify_close(daemon);
+	daemon_drills_close(daemon);
 	daemon_http_close(daemon);
 	daemon_metrics_forget(daemon);
 	units_fini(&daemon->list);
@@ -334,7 +351,7 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	ret = units_make(config, NULL, daemon.now, !options->once, &daemon.list, err) ?:
-	      daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
+	      daemon_drills_make(&daemon, config, err) ?: daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
 	      interrupt_check(err);
 	if (!ret) {
 		units_seed(&daemon);

@@ -83,6 +83,7 @@ static void model_start(struct config *model, struct config_volume *volume,
 	model->agent.schedule.idle_point_ns = 86400000000000u;
 	model->notify.on = NOTIFY_ON_FAILURE | NOTIFY_ON_WARNING | NOTIFY_ON_RECOVERY;
 	model->notify.interval_ns = 900000000000u;
+	model->agent.drill.timeout_ns = 600000000000u;
 	if (!is_volume(row))
 		return;
 	strcpy(volume->name, "v");
@@ -90,6 +91,7 @@ static void model_start(struct config *model, struct config_volume *volume,
 	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
 	volume->schedule = model->agent.schedule;
+	volume->drill = model->agent.drill;
 	volume->hook.timeout_ns = 30000000000u;
 	model->volumes = volume;
 	model->volume_count = 1;

@@ -28,7 +28,10 @@ agent/crypto/wrap.c crypto_wrap
 agent/pipeline/frame_decode.c pipeline_frame
 agent/pipeline/segment.c pipeline_segment
 agent/protect/daemon_file.c protect_facts
+agent/protect/drill_file.c protect_drills
 agent/protect/replicas_file.c protect_replicas
+agent/repo/drill.c repo_drill
+agent/repo/drill_json.c repo_drill
 agent/repo/json.c repo_manifest
 agent/repo/map_seal.c repo_map
 agent/repo/pack_index.c repo_pack
