@@ -87,7 +87,8 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	ret = units_make(config, &daemon->list, daemon->now, true, &list, err);
 	if (ret)
 		return ret;
-	ret = daemon_http_take(daemon, config, err);
+	ret = daemon_retention_check(config, daemon->now, err) ?:
+	      daemon_http_take(daemon, config, err);
 	if (ret) {
 		units_fini(&list);
 		return ret;
@@ -102,6 +103,7 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	config_fini(daemon->config);
 	*daemon->config = *config;
 	daemon_stores_make(daemon);
+	daemon_retention_make(daemon);
 	daemon_metrics_forget(daemon);
 	return 0;
 }
@@ -205,6 +207,7 @@ static void decide(struct daemon *daemon)
 	running_turn(daemon);
 	daemon_stores_turn(daemon);
 	daemon_drills_turn(daemon);
+	daemon_retention_turn(daemon);
 	daemon_notify_turn(daemon);
 	daemon_http_turn(daemon);
 	record(daemon);
@@ -227,6 +230,9 @@ static int64_t wake_at(const struct daemon *daemon)
 	next = daemon_drills_wake(daemon);
 	if (next < wake)
 		wake = next;
+	next = daemon_retention_wake(daemon);
+	if (next < wake)
+		wake = next;
 	if (daemon->stopping)
 		return wake;
 	if (daemon_notify_deadline(daemon) < wake)
@@ -244,8 +250,8 @@ static int64_t wake_at(const struct daemon *daemon)
 	return next < wake ? next : wake;
 }
 
-/* Signals, the timer, messages, a drill. */
-#define FIXED 4
+/* Signals, the timer, messages, retention, a drill. */
+#define FIXED 5
 
 static void wait_for_something(struct daemon *daemon)
 {
@@ -253,12 +259,14 @@ static void wait_for_something(struct daemon *daemon)
 	struct itimerspec timer = {
 		.it_value = { wake > 0 ? wake / SECOND_NS : 0, wake > 0 ? wake % SECOND_NS : 1 },
 	};
+	const struct child *retention = &daemon->retention.child;
+	const struct child *drill = &daemon->drills.child;
 	struct pollfd wait[FIXED + RUNNING_MAX + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon_notify_fd(daemon), .events = POLLIN },
-		{ .fd = daemon->drills.child.pid ? daemon->drills.child.pidfd : -1,
-		  .events = POLLIN },
+		{ .fd = retention->pid ? retention->pidfd : -1, .events = POLLIN },
+		{ .fd = drill->pid ? drill->pidfd : -1, .events = POLLIN },
 	};
 	struct pollfd *stores = wait + FIXED + RUNNING_MAX;
 
@@ -275,6 +283,8 @@ static void wait_for_something(struct daemon *daemon)
 	if (wait[2].revents)
 		daemon_notify_ended(daemon);
 	if (wait[3].revents)
+		daemon_retention_ended(daemon);
+	if (wait[4].revents)
 		daemon_drill_ended(daemon);
 	for (size_t i = 0; i < daemon->store_count; i++)
 		if (stores[i].revents)
@@ -288,7 +298,8 @@ static bool all_done(const struct daemon *daemon)
 {
 	const struct unit_list *list = &daemon->list;
 
-	if (daemon->running_count || daemon_stores_busy(daemon) || daemon->drills.child.pid)
+	if (daemon->running_count || daemon_stores_busy(daemon) ||
+	    daemon_retention_busy(daemon) || daemon->drills.child.pid)
 		return false;
 	return daemon->stopping ||
 	       (daemon->options->once && daemon_notify_idle(daemon) &&
@@ -351,12 +362,15 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	ret = units_make(config, NULL, daemon.now, !options->once, &daemon.list, err) ?:
-	      daemon_drills_make(&daemon, config, err) ?: daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
+	      daemon_retention_check(config, daemon.now, err) ?:
+	      daemon_drills_make(&daemon, config, err) ?:
+	      daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
 	      interrupt_check(err);
 	if (!ret) {
 		units_seed(&daemon);
 		units_look(&daemon);
 		daemon_stores_make(&daemon);
+		daemon_retention_make(&daemon);
 		daemon.record = true;
 		if (*config->agent.metrics)
 			file_sweep(config->agent.metrics, METRICS_SWEEP_SECONDS);

@@ -159,6 +159,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 	struct metrics_messages messages[NOTIFY_TARGETS];
 	struct metrics_store stores[DAEMON_STORES_MAX];
 	size_t drill_count = 0;
+	struct metrics_retention retentions[RETENTIONS_MAX];
 
 	if (!units || !volumes || !drills)
 		return NULL;
@@ -176,6 +177,8 @@ static char *text_of(const struct daemon *daemon, bool up)
 		.messages = messages, .message_count = messages_of(daemon, messages),
 		.drills = drills, .drill_count = drill_count,
 		.stores = stores, .store_count = daemon_store_metrics(daemon, stores),
+		.retentions = retentions,
+		.retention_count = daemon_retention_metrics(daemon, retentions),
 	});
 }
 

@@ -58,6 +58,13 @@ struct metrics_drill {
 	uint64_t rto_ns;		/* of the last one that passed */
 };
 
+/* Of a store with a calendar for it; counters since the daemon's start. */
+struct metrics_retention {
+	const char *store;
+	uint64_t success_ns;		/* 0: not known */
+	uint64_t failures, forgotten, deleted_bytes;
+};
+
 /* What became of the messages to one target. */
 struct metrics_messages {
 	const char *target;
@@ -76,6 +83,8 @@ struct metrics {
 	size_t store_count;
 	const struct metrics_drill *drills;
 	size_t drill_count;
+	const struct metrics_retention *retentions;
+	size_t retention_count;
 	const struct metrics_messages *messages;	/* of those that are configured */
 	size_t message_count;
 };

@@ -29,6 +29,8 @@ enum notify_kind {
 	NOTIFY_STORE_RECOVERED,	/* recovery */
 	NOTIFY_DRILL_FAILED,	/* failure */
 	NOTIFY_DRILL_RECOVERED,	/* recovery: one passed */
+	NOTIFY_RETENTION_FAILED, /* failure */
+	NOTIFY_RETENTION_RECOVERED, /* recovery */
 	NOTIFY_KINDS,
 };
 
@@ -50,7 +52,7 @@ struct notify_history {
 	unsigned failures;		/* in a row */
 	bool failure_told;
 	bool missed, miss_told;
-	bool lag_told, drill_told;
+	bool lag_told, retention_told, drill_told;
 	int64_t failing_ns, missed_ns;	/* when the last trouble began; 0: there was none */
 };
 
