@@ -84,6 +84,29 @@ clawback status pgdata --json | jq -e '.volumes[0].drill | .passed and .last_pas
 clawback status plain --json | jq -e '.volumes[0].drill == null' >/dev/null
 clawback verify --data "${clawback_key[@]}"
 
+echo "== a sample"
+sample() { clawback verify pgdata "${clawback_key[@]}" --json "$@" >"$work/verify.json"; }
+said() { jq -r "select(.message_type == \"summary\") | .$1" "$work/verify.json"; }
+sample --data=30% --seed 7
+first="$(said frames) of $(said all_frames), $(said frame_bytes) of $(said all_frame_bytes)"
+echo "  $first"
+jq -e 'select(.message_type == "summary") | .frames < .all_frames and .frame_bytes < .all_frame_bytes and
+	.seed == 7 and .sample_percent == 30' "$work/verify.json" >/dev/null || fail "$(cat "$work/verify.json")"
+sample --data=30% --seed "$(said seed)"
+assert_equal "$first" "$(said frames) of $(said all_frames), $(said frame_bytes) of $(said all_frame_bytes)" \
+	"the same sample again"
+clawback verify pgdata --data=30% "${clawback_key[@]}" | grep "frames decrypted .*--seed [0-9]* takes the same"
+sample --data --max-time 1h
+assert_equal "false $(said frames)" "$(said out_of_time) $(said frames)" "out of time"
+sample --data --max-time 1ms
+assert_equal "true" "$(said out_of_time)" "out of time"
+clawback verify pgdata --max-time 1ms | grep "the time was up at point [0-9]*, after [01] of 1 points"
+sample --data --max-age 1h
+assert_equal 0 "$(said passed_over)" "points passed over"
+for bad in --data=0% --data=101% --data=x --max-time=0 --seed=-1; do
+	assert_refused 2 "give a" clawback verify pgdata "$bad"
+done
+
 echo "== a look"
 clawback drill pgdata --dry-run | tee "$work/out"
 grep -q "would restore pgdata@1 .* in $work/scratch, and run $tree/scripts" "$work/out"
