@@ -59,7 +59,7 @@ int drill_look(struct repo *repo, const struct point *point, const struct key_ri
 	if (!options->folder == !options->device)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "a drill needs a place for the copy: "
 				      "a folder or a device");
-	ret = restore_plan(repo, point, ring, &plan, err);
+	ret = restore_plan(repo, point, ring, NULL, &plan, err);
 	if (ret)
 		return ret;
 	*needed_bytes = plan.data_bytes;

@@ -159,6 +159,17 @@ assert_equal 0 "$(clawback points pgdata --json | jq '[.points[] | select(.pinne
 down
 new_point
 
+# An upgrade has dropped what it should not have.
+POINT=$(clawback show pgdata --json | jq -r .time)
+up
+sql "DROP TABLE orders"
+sql "CREATE TABLE orders (broken int)"
+play rewind
+assert_equal "601|601" "$(sql "SELECT count(*), max(id) FROM orders")" "orders after a bad upgrade"
+assert_equal 1 "$(clawback points pgdata --json | jq '[.points[] | select(.pinned)] | length')" "safety points"
+down
+new_point
+
 # All is encrypted, and there is a point of that.
 POINT=$(clawback points pgdata --json | jq -r '.points[-1].number')
 head -c 60M /dev/zero | openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff \
