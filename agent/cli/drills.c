@@ -7,7 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define DRILLS_SHOWN 20
+#define DRILLS_READ 20	/* a request each */
 
 static json_t *seconds_json(uint64_t ns)
 {
@@ -73,11 +73,11 @@ static size_t drills_of(struct repo *repo, const struct point *point,
 	size_t count = 0, bad = 0, kept = 0;
 
 	*records = NULL;
-	if (repo_drills(repo, &point->volume, REPO_DRILLS_KEPT, records, &count, &bad, &err))
+	if (repo_drills(repo, &point->volume, DRILLS_READ, records, &count, &bad, &err))
 		log_warning("%s", err.message);
 	if (bad)
 		log_warning("%zu records of drills are damaged or forged, and left out", bad);
-	for (size_t i = 0; i < count && kept < DRILLS_SHOWN; i++)
+	for (size_t i = 0; i < count; i++)
 		if ((*records)[i].point == point->number &&
 		    (*records)[i].point_time_ns == point->time_ns)
 			(*records)[kept++] = (*records)[i];
