@@ -79,16 +79,20 @@ static int plan_holes(struct plan *plan)
 	for (size_t i = 0; !ret && i < map->entry_count; i++) {
 		const struct map_entry *entry = &map->entries[i];
 
-		if (entry->frame == MAP_FRAME_HOLE)
+		if (entry->frame == MAP_FRAME_HOLE) {	/* a narrowed map's */
+			ret = extent_list_append(&plan->holes, entry->block, entry->count);
 			continue;
-		if (entry->block > at)
+		}
+		if (map->kind == MAP_FULL && entry->block > at)
 			ret = extent_list_append(&plan->holes, at, entry->block - at);
 		at = entry->block + entry->count;
 		plan->data_bytes += plan_clip(plan, entry->block, entry->count);
 	}
-	if (!ret && at < map->volume_blocks)
+	if (!ret && map->kind == MAP_FULL && at < map->volume_blocks)
 		ret = extent_list_append(&plan->holes, at, map->volume_blocks - at);
-	plan->hole_bytes = plan->volume_bytes - plan->data_bytes;
+	for (size_t i = 0; i < plan->holes.count; i++)
+		plan->hole_bytes += plan_clip(plan, plan->holes.items[i].first,
+					      plan->holes.items[i].count);
 	return ret;
 }
 
@@ -130,8 +134,15 @@ static int plan_clears(struct plan *plan)
 	return ret;
 }
 
+static int plan_failed(const struct point *point, int code, struct error *err)
+{
+	return error_set(err, code, "planning the restore of point %" PRIu64 " of %s: %s",
+			 point->number, point->volume_name, error_text(code));
+}
+
 int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, struct error *err)
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err)
 {
 	int ret;
 
@@ -143,9 +154,14 @@ int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
 		plan->volume_bytes = point->volume_bytes;
 		ret = plan_check(plan, point, err);
 	}
-	if (!ret && plan_holes(plan))
-		ret = error_set(err, -ENOMEM, "planning the restore of point %" PRIu64
-				" of %s: out of memory", point->number, point->volume_name);
+	if (ret)
+		goto out;
+	ret = known ? plan_narrow(plan, known) : 0;
+	if (!ret)
+		ret = plan_holes(plan);
+	if (ret)
+		plan_failed(point, ret, err);
+out:
 	if (ret)
 		plan_fini(plan);
 	return ret;
@@ -161,14 +177,14 @@ int plan_finish(struct plan *plan, const struct point *point, struct error *err)
 		ret = plan_sweep(plan);
 	if (!ret)
 		ret = plan_clears(plan);
-	return ret ? error_set(err, ret, "planning the restore of point %" PRIu64 " of %s: %s",
-			       point->number, point->volume_name, error_text(ret)) : 0;
+	return ret ? plan_failed(point, ret, err) : 0;
 }
 
 int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, struct error *err)
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err)
 {
-	int ret = plan_open(plan, repo, point, ring, err);
+	int ret = plan_open(plan, repo, point, ring, known, err);
 
 	if (ret)
 		return ret;
@@ -179,11 +195,11 @@ int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
 }
 
 int restore_plan(struct repo *repo, const struct point *point,
-		 const struct key_ring *ring, struct restore_result *result,
-		 struct error *err)
+		 const struct key_ring *ring, const struct restore_known *known,
+		 struct restore_result *result, struct error *err)
 {
 	struct plan plan;
-	int ret = plan_make(&plan, repo, point, ring, err);
+	int ret = plan_make(&plan, repo, point, ring, known, err);
 
 	if (ret)
 		return ret;

@@ -2,6 +2,7 @@
  * What the files of this room share.
  *
  *   plan    the point's map, which blocks are holes
+ *   differ  … and of a target that is known, only what can be unlike the point
  *   sweep   in which order: windows of the volume, and which frames each wants when
  *   source  the points that hold those frames, and their keys
  *   fetch   threads that read ranges of segments, in that order
@@ -130,7 +131,7 @@ struct plan_use {
 
 struct plan {
 	struct places *places;	/* opened before the map: where its frames lie */
-	struct map map;
+	struct map map;		/* the whole volume's; narrowed, a delta onto the target */
 	struct frame_index index;
 	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
 	struct extent_list holes;
@@ -150,10 +151,13 @@ struct plan {
 
 /* Both steps of it. */
 int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, struct error *err);
-/* The map and the holes; the map may then lose entries that need not be restored. */
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err);
+/* The map and the holes (`known` NULL: all of the volume); the map may then lose entries
+ * that need not be restored. */
 int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, struct error *err);
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err);
 /* All else. */
 int plan_finish(struct plan *plan, const struct point *point, struct error *err);
 void plan_fini(struct plan *plan);
@@ -165,6 +169,11 @@ uint64_t plan_clip(const struct plan *plan, uint64_t block, uint64_t count);
 int plan_windows(struct plan *plan);
 /* uses, strays, order, points, ranges; after plan_windows and the index. -ENOMEM. */
 int plan_sweep(struct plan *plan);
+
+/* ---- differ.c ----------------------------------------------------------- */
+
+/* Leaves of plan.map what the target may have otherwise. -errno. */
+int plan_narrow(struct plan *plan, const struct restore_known *known);
 
 /* ---- source.c ---------------------------------------------------------- */
 

@@ -242,7 +242,7 @@ int resume(struct job *job, struct repo *repo, struct error *err)
 	struct stat st;
 	int ret = 0;
 
-	if (!job->options->journal)
+	if (!job->options->journal || job->options->known)
 		return 0;
 	if (!job->target->is_device && fstat(job->target->fd, &st) == 0) {
 		subject.device = st.st_dev;

@@ -86,8 +86,11 @@ static int job_init(struct job *job, struct error *err)
 {
 	job->holes = target_needs_holes(job->target);
 	job->total_bytes = job->plan.data_bytes - job->resumed_bytes +
-			   (job->holes ? job->plan.hole_bytes : 0) +
-			   (job->options->verify ? job->plan.volume_bytes : 0);
+			   (job->holes ? job->plan.hole_bytes : 0);
+	if (job->options->verify)
+		job->total_bytes += job->point->has_image_sha256 ? job->plan.volume_bytes :
+				    job->plan.data_bytes - job->resumed_bytes +
+				    job->plan.hole_bytes;
 	if (job->options->verify && !job->point->has_image_sha256) {
 		job->digests = calloc(job->plan.map.frame_count + 1,
 				      sizeof(*job->digests));
@@ -229,7 +232,12 @@ int restore_run(struct repo *repo, const struct point *point,
 		.options = options ? options : &defaults,
 		.error = ERROR_INIT,
 	};
-	int ret = plan_open(&job.plan, repo, point, ring, err);
+	int ret;
+
+	if (job.options->known && !target->in_place)
+		return error_set(err, -EINVAL, "restoring to %s: it is not opened in place, "
+				 "so what it holds does not count", target->path);
+	ret = plan_open(&job.plan, repo, point, ring, job.options->known, err);
 
 	if (ret)
 		return ret;
