@@ -396,8 +396,12 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 static int store_assign(struct config_store *store, const char *key, const char *value,
 			struct error *err)
 {
-	return !strcmp(key, "keep") ? assign_keep(&store->keep, value, err)
-				    : assign_from(store_keys, store, key, value, err);
+	int ret;
+
+	if (!strcmp(key, "keep"))
+		return assign_keep(&store->keep, value, err);
+	ret = price_assign(store, key, value, err);
+	return ret == 1 ? assign_from(store_keys, store, key, value, err) : ret;
 }
 
 static int repository_assign(struct config *config, const char *key, const char *value,

@@ -24,6 +24,7 @@ struct journal {
 	char *path;
 	struct journal_subject subject;
 	uint64_t begin_ns;		/* CLOCK_MONOTONIC */
+	uint64_t period_ns;		/* between two writes */
 	atomic_bool failed;
 
 	pthread_mutex_t lock;		/* guards all below */
@@ -75,7 +76,10 @@ struct journal *journal_prepare(const char *path, const struct journal_subject *
 	journal->kept_count = kept_count;
 	journal->subject = *subject;
 	journal->written_ns = now_ns();
-	journal->begin_ns = now_ns() + (delay_ns ? delay_ns : JOURNAL_DELAY_NS);
+	if (!delay_ns)
+		delay_ns = JOURNAL_DELAY_NS;
+	journal->begin_ns = journal->written_ns + delay_ns;
+	journal->period_ns = delay_ns < JOURNAL_PERIOD_NS ? delay_ns : JOURNAL_PERIOD_NS;
 	file_sweep(path, JOURNAL_LEFT_SECONDS);
 	return journal;
 }
@@ -159,7 +163,7 @@ void journal_note(struct journal *journal, uint64_t window, uint64_t tag)
 	pthread_mutex_lock(&journal->lock);
 	journal->pending[journal->pending_count++] = (struct journal_record){ window, tag };
 	if (journal->pending_count == JOURNAL_PENDING_MAX ||
-	    now_ns() - journal->written_ns >= JOURNAL_PERIOD_NS)
+	    now_ns() - journal->written_ns >= journal->period_ns)
 		journal_flush(journal);
 	pthread_mutex_unlock(&journal->lock);
 }

@@ -66,7 +66,8 @@ struct restore_options {
 	 * Where to note what is done, so that a restore that breaks off can be taken up
 	 * by the next one of the same point to the same target; NULL: nowhere. What it
 	 * says is compared with what the target holds before it is believed. Begun when
-	 * a restore has taken `journal_delay_ns` (0: 3 s); gone when it is done.
+	 * a restore has taken `journal_delay_ns` (0: 3 s), and written as often, at
+	 * least once a second; gone when it is done.
 	 * Not of a known target.
 	 */
 	const char *journal;

@@ -14,6 +14,10 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
+
+#define CLAIM_TRIES 20
+#define CLAIM_RETRY_NS 50000000
 
 static void target_free(struct restore_target *target)
 {
@@ -34,6 +38,28 @@ static void target_cleanup(struct restore_target **target)
 
 /* ---- opening ----------------------------------------------------------- */
 
+/*
+ * The kernel's own claim: nobody can mount or stack on it until it is closed. It is on
+ * the descriptor that writes in flight hold on to: those of a restore that was killed
+ * may take a moment to end, and would otherwise come in among the next one's. Where
+ * O_DIRECT is refused, the page cache does.
+ */
+static void target_claim(struct restore_target *target)
+{
+	static const struct timespec moment = { 0, CLAIM_RETRY_NS };
+
+	for (int tries = 0; tries < CLAIM_TRIES; tries++) {
+		target->direct_fd = open(target->path, O_RDWR | O_DIRECT | O_EXCL | O_CLOEXEC);
+		if (target->direct_fd >= 0 || errno != EBUSY)
+			break;
+		nanosleep(&moment, NULL);
+	}
+	if (target->direct_fd >= 0)
+		target->fd = open(target->path, O_RDWR | O_CLOEXEC);
+	else if (errno == EINVAL)
+		target->fd = open(target->path, O_RDWR | O_EXCL | O_CLOEXEC);
+}
+
 static int target_open_device(struct restore_target *target,
 			      const struct stat *st, uint64_t bytes,
 			      struct error *err)
@@ -49,8 +75,7 @@ static int target_open_device(struct restore_target *target,
 	if (where[0])
 		return error_set(err, -EBUSY, "restoring to %s: it is in use (%s); "
 				 "unmount or release it first", target->path, where);
-	/* The kernel's own claim: nobody can mount or stack on it until it is closed. */
-	target->fd = open(target->path, O_RDWR | O_EXCL | O_CLOEXEC);
+	target_claim(target);
 	if (target->fd < 0 && errno == EBUSY)
 		return error_set(err, -EBUSY, "restoring to %s: it, or a partition of "
 				 "it, is in use; unmount or release it first",
@@ -70,8 +95,6 @@ static int target_open_device(struct restore_target *target,
 				 " bytes, the volume %" PRIu64 "; choose a target at "
 				 "least as large", target->path, have, bytes);
 	target->is_device = true;
-	/* Beside the claim above, not instead of it; where it is refused, the cache does. */
-	target->direct_fd = open(target->path, O_RDWR | O_DIRECT | O_CLOEXEC);
 	return 0;
 }
 
