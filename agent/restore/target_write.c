@@ -82,6 +82,8 @@ static int target_clear(struct restore_target *target, uint64_t offset,
 		FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
 	};
 	atomic_bool *refused[] = { &target->cannot_punch, &target->cannot_zero };
+	/* Of who has no claim the kernel wants that nobody's page there is dirty. */
+	int fd = target->direct_fd >= 0 ? target->direct_fd : target->fd;
 
 	atomic_store(&target->touched, true);
 	for (int i = 0; i < 2; i++) {
@@ -90,7 +92,7 @@ static int target_clear(struct restore_target *target, uint64_t offset,
 		if (atomic_load(refused[i]))
 			continue;
 		do {
-			ret = fallocate(target->fd, modes[i], (off_t)offset,
+			ret = fallocate(fd, modes[i], (off_t)offset,
 					(off_t)length);
 		} while (ret < 0 && errno == EINTR);
 		if (!ret)
