@@ -67,7 +67,7 @@ struct restore_options {
 	 * by the next one of the same point to the same target; NULL: nowhere. What it
 	 * says is compared with what the target holds before it is believed. Begun when
 	 * a restore has taken `journal_delay_ns` (0: 3 s), and written as often, at
-	 * least once a second; gone when it is done.
+	 * least four times a second; gone when it is done.
 	 * Not of a known target.
 	 */
 	const char *journal;

@@ -164,7 +164,8 @@ static int job_restore(struct job *job, struct error *err)
 					  "another point, one that clawback verify --data finds "
 					  "whole", job->target->path);
 		error_hint(err, "%s holds a partial restore: run it again%s", job->target->path,
-			   job->target->is_device || job->target->in_place ? "" : " with --force");
+			   job->target->is_device || job->target->in_place ||
+			   journal_wants(job->journal) ? "" : " with --force");
 		return ret;
 	}
 	if (job->options->verify)
