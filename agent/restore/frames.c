@@ -133,7 +133,7 @@ static bool frame_claim(struct writer *writer, uint32_t frame, uint64_t bytes, b
 	pthread_mutex_lock(&job->lock);
 	while (!job->stopped && state->stage != FRAME_DECODED) {
 		if (state->stage == FRAME_ABSENT &&
-		    (job->held_bytes + bytes <= HELD_BYTES_MAX || writer_is_first(writer)) &&
+		    (job->held_bytes + bytes <= job->plan.held_max || writer_is_first(writer)) &&
 		    (wait || job->ranges[job->plan.uses[frame].range].data)) {
 			state->stage = FRAME_DECODING;
 			job->held_bytes += bytes;

@@ -147,6 +147,7 @@ int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
 	int ret;
 
 	memset(plan, 0, sizeof(*plan));
+	plan->held_max = HELD_BYTES_DEFAULT;
 	ret = places_open(repo, &point->volume, &plan->places, err);
 	if (!ret)
 		ret = places_full_map(plan->places, point, ring, &plan->map, err);

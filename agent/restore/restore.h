@@ -74,6 +74,7 @@ struct restore_options {
 	uint64_t journal_delay_ns;
 	uint32_t fetchers;	/* parallel ranged reads, default 4 */
 	uint32_t decoders;	/* default: online CPUs, at most 8 */
+	uint32_t held_bytes;	/* decoded frames kept for later, default 48 MiB */
 	bool verify;		/* read the target back; compare with the point's own
 				 * image digest if it has one, else block by block with
 				 * what was decoded: of a known target only that */

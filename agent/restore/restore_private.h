@@ -19,7 +19,7 @@
  * until the last one has had its blocks. Frames that would have to be kept while too
  * many others are, are strays: they come first, and are written piece by piece.
  *
- * Memory, beside map and plan: FETCH_BYTES_MAX as stored; HELD_BYTES_MAX of decoded
+ * Memory, beside map and plan: FETCH_BYTES_MAX as stored; held_bytes of decoded
  * frames ahead, and once more what the foremost window wants; OUTPUT_BYTES of
  * windows, one MiB more a writer, and 2 MiB (3 in place) to decode in.
  */
@@ -43,7 +43,7 @@
 #define BAND_FETCH_MAX (24u << 20)	/* with gaps: else none is read over */
 #define WINDOW_STORED_MAX (16u << 20)	/* frames first wanted by one window: more are strays */
 #define FETCH_BYTES_MAX (40u << 20)	/* fetched and not decoded */
-#define HELD_BYTES_MAX (48u << 20)	/* decoded and still wanted */
+#define HELD_BYTES_DEFAULT (48u << 20)	/* decoded and still wanted */
 #define OUTPUT_BYTES (16u << 20)	/* windows being written, of all writers */
 #define FILL_BLOCKS_MAX 16u		/* holes below that are written with what is around */
 #define HOLE_PIECE_BYTES (64u << 20)	/* zeroed at once: interruptible in between */
@@ -134,6 +134,7 @@ struct plan {
 	struct map map;		/* the whole volume's; narrowed, a delta onto the target */
 	struct frame_index index;
 	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
+	uint64_t held_max;	/* of struct restore_options */
 	struct extent_list holes;
 	struct extent_list fills, clears; /* holes, by how they are made */
 

@@ -209,6 +209,8 @@ static int job_go(struct job *job, struct repo *repo, const struct key_ring *rin
 {
 	int ret = resume(job, repo, err);
 
+	if (job->options->held_bytes)
+		job->plan.held_max = job->options->held_bytes;
 	if (!ret)
 		ret = plan_finish(&job->plan, job->point, err);
 	if (!ret)

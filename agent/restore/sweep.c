@@ -162,7 +162,7 @@ static int plan_strays(struct plan *plan)
 		holds_push(&holds, frame);
 		holds.bytes += bytes;
 		holds.release[use->last] += bytes;
-		while (holds.bytes > HELD_BYTES_MAX) {
+		while (holds.bytes > plan->held_max) {
 			uint32_t top = holds_pop(&holds);
 
 			bytes = plan->map.frames[top].blocks * (uint64_t)BLOCK_BYTES;

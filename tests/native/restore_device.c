@@ -74,7 +74,9 @@ static int restore_to(struct points_lab *lab, uint64_t number, const char *path,
 	struct restore_target_options how = {
 		.bytes = lab->images[number].bytes, .in_place = in_place,
 	};
-	struct restore_options options = { .verify = true };
+	struct restore_options options = {
+		.verify = true, .decoders = 3, .held_bytes = number % 2 ? 0 : 100000,
+	};
 	struct key_ring ring = lab_ring(lab);
 	struct restore_target *target;
 	int ret, closed;
