@@ -19,6 +19,12 @@ int cli_rewind_volume(const struct cli *cli, const char *name, const char *to,
 		      const struct config_volume **volume, struct error *err)
 {
 	*volume = config_volume(&cli->config, name);
+	/* What a disk's points do not hold is in other points, and must not become zeros. */
+	if (*volume && (*volume)->disk && !to)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s is a disk; its volumes are "
+				      "rewound one by one, and a disk is restored with --to", name);
+	if (*volume && (*volume)->disk)
+		*volume = NULL;
 	if (to) {
 		if (*volume && !protect_is_own(&cli->config, *volume, to))
 			*volume = NULL;

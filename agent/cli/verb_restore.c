@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct restore {
 	const char *to;
@@ -116,6 +117,24 @@ static int restore_print(struct cli *cli, const struct point *point,
 	return 0;
 }
 
+/*
+ * A disk's points hold what its volumes have not. Whoever wants a boot sector back, on the
+ * disk that it came from, would lose all the rest.
+ */
+static int check_whole_disk(const struct cli *cli, const struct point *point, struct error *err)
+{
+	const struct restore *restore = cli->settings;
+	struct stat st;
+
+	if (!point->disk_layout || restore->force || restore->dry_run ||
+	    stat(restore->to, &st) < 0 || !S_ISBLK(st.st_mode))
+		return 0;
+	return error_set_exit(err, EXIT_USAGE, -EEXIST, "%s is a whole disk, of which only what no "
+			      "volume has is in its points: all else on %s would become zeros; "
+			      "give --force if that is meant, or restore to a file and copy from "
+			      "there", point->volume_name, restore->to);
+}
+
 static int restore_to(struct cli *cli, struct host *host, const struct point *point,
 		      const struct key_ring *ring, struct error *err)
 {
@@ -142,6 +161,8 @@ static int restore_to(struct cli *cli, struct host *host, const struct point *po
 
 	cli_restore_journal(cli, restore->to, journal);
 	memset(&result, 0, sizeof(result));
+	if (check_whole_disk(cli, point, err))
+		return err->code;
 	if (restore->dry_run) {
 		ret = restore_plan(host->repo, point, ring, NULL, &result, err);
 		return ret ? ret : restore_print(cli, point, &result, true, err);

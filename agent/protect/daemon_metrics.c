@@ -67,9 +67,11 @@ static struct daemon_metrics *look_volumes(const struct daemon *daemon)
 		seen->loaded = true;
 		seen->recursion_misses = facts.recursion_misses;
 	}
-	seen->count = config->volume_count;
-	for (size_t i = 0; i < seen->count; i++)
-		look_volume(config, &config->volumes[i], tracker, &seen->volumes[i]);
+	/* What is told of each is how it is tracked, which disks never are. */
+	for (size_t i = 0; i < config->volume_count; i++)
+		if (!config->volumes[i].disk)
+			look_volume(config, &config->volumes[i], tracker,
+				    &seen->volumes[seen->count++]);
 	tracker_close(tracker);
 	return seen;
 }
@@ -139,6 +141,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 
 	struct metrics_messages messages[NOTIFY_TARGETS];
 	struct metrics_store stores[DAEMON_STORES_MAX];
+	struct metrics_retention retentions[RETENTIONS_MAX];
 
 	if (!units || !volumes)
 		return NULL;
@@ -152,6 +155,8 @@ static char *text_of(const struct daemon *daemon, bool up)
 		.volumes = volumes, .volume_count = seen->count,
 		.messages = messages, .message_count = messages_of(daemon, messages),
 		.stores = stores, .store_count = daemon_store_metrics(daemon, stores),
+		.retentions = retentions,
+		.retention_count = daemon_retention_metrics(daemon, retentions),
 	});
 }
 

@@ -104,13 +104,17 @@ static int safety_backup(struct rewind *rewind, struct error *err)
 {
 	struct config_volume alone = *rewind->volume;
 	const struct config_volume *volume = &alone;
+	char reason[64];
 	const struct backup_options options = {
+		.reason = reason,
 		.report = rewind->options->backup_report,
 		.context = rewind->options->restore.context,
 	};
 	struct backup_result result;
 	int ret;
 
+	snprintf(reason, sizeof(reason), "before a rewind to point %" PRIu64,
+		 rewind->source->point->number);
 	memset(&alone.hook, 0, sizeof(alone.hook));
 	alone.group[0] = '\0';
 	memset(&result, 0, sizeof(result));
@@ -141,7 +145,7 @@ static int rewind_safety(struct rewind *rewind, struct error *err)
 	if (!ret)
 		return 0;
 	error_prefix(err, "making a safety point; nothing was rewound");
-	return err->exit == EXIT_INTERRUPTED ? err->code :
+	return err->exit == EXIT_INTERRUPTED || err->exit == EXIT_LOCKED ? err->code :
 	       error_hint(err, "--no-safety-point goes without");
 }
 
@@ -187,7 +191,8 @@ static int rewind_locked(struct rewind *rewind, struct error *err)
 {
 	struct restore_target *target = NULL;
 	struct error closing = ERROR_INIT;
-	int ret = volume_lock(rewind->config->agent.state, rewind->volume->name, "restore",
+	int ret = FAULT_ERR("rewind.lock", err) ?:
+		  volume_lock(rewind->config->agent.state, rewind->volume->name, "restore",
 			      &rewind->lock_fd, err);
 
 	if (!ret)

@@ -121,6 +121,7 @@ assert_equal "tracked " "$(trust v)" "trust"
 assert_next_has v
 clawback points v --json | jq -e '.points[] | select(.number == 3) | .pinned' >/dev/null ||
 	fail "the safety point is not kept: $(clawback points v)"
+assert_equal "before a rewind to point 1" "$(clawback show v@3 --json | jq -r .reason)" "its reason"
 
 echo "== and back, to what was there before; also marks that are in no point"
 must_rewind v@3
@@ -166,6 +167,16 @@ assert_equal "comparison null true" "$(said method) $(said from) $(said verified
 [[ $(said reason) == *"not loaded"* ]] || fail "its reason: $(said reason)"
 grep -q "all of it is compared: " "$work/rewind.err" || fail "not said: $(cat "$work/rewind.err")"
 assert_equal "$changed" "$(said written_bytes)" "bytes written"
+# Tracked again, and still not to be believed: what was written in between has no mark.
+clawback attach v >/dev/null
+must_rewind v@1 --no-safety-point
+[[ $(said reason) == *"detached"* ]] || fail "its reason: $(said reason)"
+clawback detach v >/dev/null
+mutate "$disk" scattered 50
+clawback attach v >/dev/null
+must_rewind v@1 --no-safety-point
+is_point v "$disk" 1
+assert_equal "comparison $changed" "$(said method) $(said written_bytes)" "attached but not trusted"
 # The safety point compares, and after it all is known.
 mutate "$disk" clustered 1
 keep_image v "$disk" unsaved
@@ -262,7 +273,7 @@ for ((i = 0; i < rounds; i++)); do
 	1|2) take l "$life" --type synthetic ;;
 	3|4) take l "$life" --type differential ;;
 	5|6) take l "$life" ;;
-	7) rm -r /sys/fs/bpf/clawback ;;
+	7) rm -rf /sys/fs/bpf/clawback ;;
 	esac
 	[ $((RANDOM % 2)) = 0 ] || mutate "$life" life
 	if [ $((RANDOM % 4)) = 0 ]; then
@@ -281,7 +292,8 @@ for ((i = 0; i < rounds; i++)); do
 	[ "$safety" = null ] || mv "$work/image.l.unsaved" "$work/image.l.$safety"
 	methods+="$(said method) "
 done
-echo "  by marks $(grep -o marks <<<"$methods" | wc -l), by comparison $(grep -o comparison <<<"$methods" | wc -l)"
+by() { tr ' ' '\n' <<<"$methods" | grep -c "$1" || true; }
+echo "  by marks $(by marks), by comparison $(by comparison)"
 grep -q marks <<<"$methods" || fail "never by marks"
 for number in $(points l); do
 	clawback restore "l@$number" --to "$work/restored" --force "${clawback_key[@]}" >/dev/null
