@@ -79,7 +79,7 @@ say =
 endif
 
 # Rooms from the top down: each may use those to its right.
-ROOMS := agent/cli agent/kit agent/protect agent/restore agent/config agent/repo agent/pipeline \
+ROOMS := agent/cli agent/kit agent/protect agent/drill agent/restore agent/config agent/repo agent/pipeline \
 	agent/adopt agent/disk agent/volume agent/store agent/crypto bpf blockmap agent/policy agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))
@@ -211,7 +211,7 @@ install: $(BUILD)/clawback
 	install -D -m 755 scripts/packaging/initramfs-hook $(DESTDIR)$(INITRAMFSDIR)/hooks/clawback
 	install -D -m 755 scripts/packaging/initramfs-premount \
 		$(DESTDIR)$(INITRAMFSDIR)/scripts/local-premount/clawback
-	for hook in postgresql-checkpoint mariadb-lock mongodb-lock; do \
+	for hook in postgresql-checkpoint mariadb-lock mongodb-lock drill-postgresql; do \
 		install -D -m 755 scripts/hooks/$$hook \
 			$(DESTDIR)$(PREFIX)/lib/clawback/hooks/$$hook || exit; done
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
