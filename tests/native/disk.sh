@@ -3,7 +3,7 @@
 # what need not be kept; the layout says what lies where. (The kernel has no partitions of
 # this disk, so what is mounted, and what volumes lie on it, is tests/vm/disk.sh's.)
 #
-# timeout: 120
+# timeout: 200
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
