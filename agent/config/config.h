@@ -106,6 +106,8 @@ struct config_notify {
 #define CONFIG_STORE_FIRST "repository"
 
 /* Where objects lie, and what is kept there: [repository], or a [store NAME]. */
+#define CONFIG_PRICE_UNIT 1000000000u
+
 struct config_store {
 	char name[VOLUME_NAME_MAX + 1];
 	char url[PATH_MAX];			/* "" when not configured */
@@ -119,6 +121,9 @@ struct config_store {
 						 * there for longer; 0: never; default 1 h */
 	struct policy keep;			/* empty: none */
 	char retention[CONFIG_CALENDAR_MAX + 1]; /* when the daemon sees to it; as a schedule's full */
+	bool priced;				/* one of these was given, in CONFIG_PRICE_UNIT */
+	uint64_t price_get;			/* of 1,000 reads */
+	uint64_t price_egress;			/* of 10^9 bytes fetched */
 };
 
 struct config_group {

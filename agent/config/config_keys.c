@@ -408,15 +408,18 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 static int store_assign(struct config_store *store, const char *key, const char *value,
 			struct error *err)
 {
-	if (!strcmp(key, "retention")) {
-		int ret = config_assign_calendar(key, value, store->retention, err);
+	int ret;
 
+	if (!strcmp(key, "retention")) {
+		ret = config_assign_calendar(key, value, store->retention, err);
 		if (!ret && !strcmp(value, "never"))
 			store->retention[0] = '\0';
 		return ret;
 	}
-	return !strcmp(key, "keep") ? config_assign_keep(&store->keep, value, err)
-				    : assign_from(store_keys, store, key, value, err);
+	if (!strcmp(key, "keep"))
+		return config_assign_keep(&store->keep, value, err);
+	ret = price_assign(store, key, value, err);
+	return ret == 1 ? assign_from(store_keys, store, key, value, err) : ret;
 }
 
 static int repository_assign(struct config *config, const char *key, const char *value,

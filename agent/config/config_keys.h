@@ -70,6 +70,10 @@ int listen_assign(char to[static CONFIG_LISTEN_ROOM], const char *key, const cha
 		  struct error *err);
 int listen_check(const struct config *config, const char *path, struct error *err);
 
+/* A store's prices (config_price.c); as schedule_assign. */
+int price_assign(struct config_store *store, const char *key, const char *value,
+		 struct error *err);
+
 /* The format of the log (config_log.c). */
 int log_assign(enum log_format *format, const char *key, const char *value,
 	       struct error *err);

@@ -56,6 +56,10 @@ int host_open(const struct config *config, unsigned use, struct host *host,
 int host_open_at(const struct config *config, const struct config_store *at, unsigned use,
 		 struct host *host, struct error *err);
 void host_close(struct host *host);
+/* The fingerprint that is pinned, by the configuration or the state folder; "" when none
+ * is. */
+int host_pin(const struct config *config, char pin[static CRYPTO_FINGERPRINT_TEXT],
+	     struct error *err);
 
 /* Makes the host's keys where they are missing, then the repository, and pins it. */
 int host_init(const struct config *config, struct repo_facts *facts,

@@ -47,6 +47,7 @@ agent/repo/repo.c repo_root
 agent/repo/repo_volume.c repo_volume
 agent/repo/retention.c repo_retention
 agent/repo/retention_json.c repo_retention
+agent/restore/journal_codec.c restore_journal
 agent/restore/plan.c restore_plan
 agent/store/credentials.c store_credentials
 agent/store/s3_endpoint.c store_url
