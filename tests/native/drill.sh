@@ -32,7 +32,7 @@ left() {
 	done
 }
 is_clean() { [ -z "$(left)" ]; }
-nothing_left() { wait_for 5 is_clean || fail "left: $(left)"; }
+nothing_left() { wait_for 15 is_clean || fail "left: $(left)"; }
 
 # ---- PostgreSQL on a volume --------------------------------------------------------
 bin=/usr/lib/postgresql/15/bin
@@ -71,9 +71,8 @@ assert_equal true "$(result passed)" "whether it passed"
 jq -e '.rto_seconds > 0 and .rto_seconds <= .seconds and .recorded and .point == 1 and
 	(.steps | .restore > 0 and .command > 0.1) and .data_bytes > 1000000' \
 	<(result '|.') >/dev/null || fail "$(cat "$work/drill.json")"
-cmp <(result rto_seconds) <(result 'steps | del(.cleanup) | [.[]] | add') ||
-	awk -v a="$(result rto_seconds)" -v b="$(result 'steps | del(.cleanup) | [.[]] | add')" \
-		'BEGIN { exit !(a - b < 0.001 && b - a < 0.001) }' || fail "the RTO is not the sum of its steps"
+awk -v a="$(result rto_seconds)" -v b="$(result 'steps | del(.cleanup) | [.[]] | add')" \
+	'BEGIN { exit !(a - b < 0.001 && b - a < 0.001) }' || fail "the recovery time is not the sum of its steps"
 
 echo "== it is shown"
 clawback show pgdata@1 | tee "$work/out" | grep "drill "
@@ -171,7 +170,7 @@ chmod +x "$work/hangs"
 start=$SECONDS
 assert_refused 1 "command: hangs took longer than its 1 s" clawback drill pgdata \
 	--command "$work/hangs" --timeout 1s
-[ $((SECONDS - start)) -lt 20 ] || fail "it took $((SECONDS - start)) s"
+[ $((SECONDS - start)) -lt 60 ] || fail "it took $((SECONDS - start)) s"
 grep -q "hangs: asked" "$work/refused.err" || fail "it was not asked to end before it was killed"
 nothing_left
 
@@ -185,27 +184,25 @@ END
 chmod +x "$work/waits"
 waiting() { [ -e "$work/waiting" ]; }
 clawback_start drill pgdata --command "$work/waits"
-wait_for 20 waiting
+wait_for 60 waiting
 kill -INT "$clawback_pid"
 code=0
 clawback_wait || code=$?
 assert_equal 130 $code "exit code"
 nothing_left
-for signal in KILL; do
-	rm "$work/waiting"
-	clawback_start drill pgdata --command "$work/waits"
-	wait_for 20 waiting
-	kill -$signal "$clawback_pid"
-	clawback_wait || :
-	gone() { [ -z "$(losetup --list --noheadings --output BACK-FILE | grep "$work/scratch")" ]; }
-	wait_for 5 gone
-	pgrep -f "$work/waits" >/dev/null && fail "its command goes on"
-	[ -n "$(find "$work/scratch" -mindepth 1)" ] || fail "nothing to be removed: the test is wrong"
-	drill plain 2>"$work/err" && fail "a drill without a point passed"
-	clawback drill pgdata --command none >/dev/null 2>"$work/err" || fail "$(cat "$work/err")"
-	grep -q "removed what a drill left" "$work/err"
-	nothing_left
-done
+rm "$work/waiting"
+clawback_start drill pgdata --command "$work/waits"
+wait_for 60 waiting
+kill -KILL "$clawback_pid"
+clawback_wait || :
+no_loop() { [ -z "$(losetup --list --noheadings --output BACK-FILE | grep "$work/scratch")" ]; }
+wait_for 10 no_loop
+! pgrep -f "$work/waits" >/dev/null || fail "its command goes on"
+[ -n "$(find "$work/scratch" -mindepth 1)" ] || fail "nothing is left to be removed: the test is wrong"
+! drill plain 2>/dev/null || fail "a drill without a point passed"
+clawback drill pgdata --command none >/dev/null 2>"$work/err" || fail "$(cat "$work/err")"
+grep -q "removed what a drill left" "$work/err"
+nothing_left
 
 echo "== over a device"
 make_disk spare 200M

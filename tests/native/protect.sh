@@ -113,6 +113,7 @@ said 20 '.message_type == "reload" and (.accepted | not) and (.error | test("rpo
 forget "$v_ended"
 write_some
 said 20 "$v_ended"
+forget '.message_type == "cycle_ended" and .group == "g"'
 fill "$other" 1
 said 20 '.message_type == "cycle_ended" and .group == "g"'
 

@@ -119,8 +119,6 @@ sql "INSERT INTO orders SELECT n FROM generate_series(1, 500) AS n"
 down
 clawback backup pgdata >/dev/null
 clawback replicate >/dev/null
-good=$(clawback show pgdata --json | jq -r .point 2>/dev/null)
-[ -n "$good" ] && [ "$good" != null ] || good=1
 
 # ---- one after the other ---------------------------------------------------------------------
 ran=()
@@ -140,7 +138,7 @@ ln -sfn "$other" /dev/vg0/pgdata
 play lost-volume
 assert_equal "500|500" "$(sql "SELECT count(*), max(id) FROM orders")" "orders after a lost volume"
 down
-assert_equal "1 2 " "$(points_of() { clawback points pgdata --json | jq -r '.points[].number' | tr '\n' ' '; }; points_of)" "points"
+assert_equal 2 "$(clawback points pgdata --json | jq '.points | length')" "points"
 
 # Rows are gone, and others came since.
 up
