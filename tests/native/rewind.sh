@@ -5,7 +5,7 @@
 # life of all kinds of points, of forgetting and pruning, every rewind is exact.
 #
 # timeout: 300
-# full-timeout: 1800
+# full-timeout: 3600
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -13,7 +13,7 @@ own_mounts=1
 [ "$(id -u)" = 0 ] || skip "not root"
 RANDOM=$((CLAWBACK_SEED % 32768))
 mib=64 kills=20 rounds=16
-! is_full || { mib=3072 kills=60 rounds=200; }
+! is_full || { mib=3072 kills=60 rounds=120; }
 clawback_begin "$work/repository" open
 
 # Asked with "DEVICE SEED HOW": clustered N: N MiB of the volume, whole ones; scattered N:
