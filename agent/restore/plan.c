@@ -170,6 +170,7 @@ int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
 		ret = places_full_map(plan->places, point, ring, &plan->map, err);
 	if (ret)
 		goto out;
+	plan->point = point->number;
 	plan->volume_bytes = point->volume_bytes;
 	ret = plan_check(plan, point, err);
 	if (ret)

@@ -21,6 +21,7 @@ struct restore_target_options {
 	uint64_t bytes;		/* what will be written: the volume's size */
 	bool force;		/* an existing non-empty regular file may be replaced */
 	bool in_place;		/* keep what is there: only differing blocks are written */
+	bool cached;		/* all through the page cache: it is read meanwhile, too */
 };
 
 /*
@@ -63,5 +64,110 @@ int restore_run(struct repo *repo, const struct point *point,
 		const struct key_ring *ring, struct restore_target *target,
 		const struct restore_options *options,
 		struct restore_result *result, struct error *err);
+
+/* ---- for whoever reads a point's frames himself ------------------------- */
+
+#define RANGE_BYTES_MAX (4u << 20)	/* one read from the store */
+
+_Static_assert(RANGE_BYTES_MAX >= FRAME_STORED_MAX, "a range holds a frame");
+
+/* One read from the store: order[first_frame] … , all in one segment. */
+struct plan_range {
+	uint64_t offset;
+	uint32_t length;
+	uint32_t segment;
+	size_t source;		/* index into plan.points */
+	size_t first_frame;
+	size_t frame_count;
+};
+
+/* What to read for a point. Many threads may look at it at once. */
+struct plan {
+	struct places *places;	/* opened before the map: where its frames lie */
+	struct map map;
+	struct frame_index index;
+	uint64_t point;		/* its number */
+	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
+	uint32_t *order;	/* needed frames: newest point first, as stored */
+	size_t frame_count;
+	struct plan_range *ranges;
+	size_t range_count;
+	uint64_t *points;	/* numbers, falling */
+	size_t point_count;
+	struct extent_list holes;
+};
+
+int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
+	      const struct key_ring *ring, struct error *err);
+void plan_fini(struct plan *plan);
+
+/* Bytes of the volume in [block, block + count): the last block may be cut. */
+uint64_t plan_clip(const struct plan *plan, uint64_t block, uint64_t count);
+
+/* A point that holds needed frames. */
+struct source {
+	struct point point;
+	struct point_keys keys;
+};
+
+struct source_list {
+	struct source *items;	/* as plan.points */
+	size_t count;
+};
+
+/* Loads and opens all, in parallel: a wrong key must show before the first write.
+ * `list` is zero; source_list_fini on success and on failure. */
+int source_list_open(struct source_list *list, const struct plan *plan,
+		     const struct point *point, const struct key_ring *ring,
+		     uint32_t threads, struct error *err);
+void source_list_fini(struct source_list *list);
+
+/* Turns frames as they are stored into blocks; one thread. */
+struct frame_opener {
+	const struct plan *plan;
+	const struct source_list *sources;
+	struct frame_decoder *decoder;
+	struct sealer *sealer;	/* for the keys of `source` */
+	size_t source;
+};
+
+/* -ENOMEM; frame_opener_fini on success and on failure. */
+int frame_opener_init(struct frame_opener *opener, const struct plan *plan,
+		      const struct source_list *sources);
+void frame_opener_fini(struct frame_opener *opener);
+/*
+ * Authenticates frame `frame` of the map, which a point, index `source`, stored as
+ * `stored`; `plain` has room for its blocks. EXIT_UNTRUSTWORTHY when it is not what was
+ * written, or not what the map says.
+ */
+int frame_opener_open(struct frame_opener *opener, size_t source, uint32_t frame,
+		      const uint8_t *stored, uint8_t *plain, struct error *err);
+
+/* ---- for whoever writes to a target himself ------------------------------ */
+
+/* Gives a file its size (empty first, unless in place). Before any write. */
+int target_prepare(struct restore_target *target, uint64_t bytes,
+		   struct error *err);
+/* Whether holes need work: a file made anew has them already. */
+bool target_needs_holes(const struct restore_target *target);
+/*
+ * Makes [offset, offset + length) what `data` says (NULL: zero; then length is not
+ * limited unless in place). In place: reads first, into `scratch`
+ * (1 MiB, as is then the limit of length; else NULL will do), and
+ * writes what differs.
+ * `written` grows by the bytes written or cleared.
+ */
+int target_put(struct restore_target *target, uint64_t offset,
+	       const uint8_t *data, size_t length, uint8_t *scratch,
+	       uint64_t *written, struct error *err);
+int target_read(struct restore_target *target, uint64_t offset, void *buffer,
+		size_t length, struct error *err);
+/* An error is final: the kernel may have dropped what it could not write. */
+int target_sync(struct restore_target *target, struct error *err);
+
+/* What a file system says of a file: 0 for a device. */
+uint64_t target_inode(const struct restore_target *target);
+/* The length of a file; 0 for a device. */
+int target_length(const struct restore_target *target, uint64_t *bytes, struct error *err);
 
 #endif

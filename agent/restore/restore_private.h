@@ -3,6 +3,7 @@
  *
  *   plan    which frames, read in which ranges; which blocks are holes
  *   source  the points that hold those frames, and their keys
+ *   opener  a frame from stored bytes to blocks
  *   fetch   threads that read ranges into a fixed set of buffers
  *   write   threads that decode frames from those buffers and write their blocks
  *   check   reads the target back
@@ -20,13 +21,10 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-#define RANGE_BYTES_MAX (4u << 20)	/* one read from the store */
 #define RANGE_GAP_MAX (64u << 10)	/* read over rather than asking twice */
 #define HOLE_PIECE_BYTES (64u << 20)	/* zeroed at once: interruptible in between */
 #define COMPARE_PIECE_BYTES (1u << 20)	/* read back and compared at once */
 #define RESTORE_THREADS_MAX PARALLEL_THREADS_MAX
-
-_Static_assert(RANGE_BYTES_MAX >= FRAME_STORED_MAX, "a range holds a frame");
 
 /* ---- target.c ---------------------------------------------------------- */
 
@@ -35,88 +33,18 @@ struct restore_target {
 	int direct_fd;		/* the same device, O_DIRECT; -1 for a file */
 	char *path;
 	bool is_device;
-	bool in_place;
+	bool in_place, cached;
 	bool created;		/* by us: removed again if nothing was written */
 	atomic_bool touched;	/* its content was changed */
 	atomic_bool cannot_punch, cannot_zero;
 };
 
-/* Gives a file its size (empty first, unless in place). Before any write. */
-int target_prepare(struct restore_target *target, uint64_t bytes,
-		   struct error *err);
-/* Whether holes need work: a file made anew has them already. */
-bool target_needs_holes(const struct restore_target *target);
-/*
- * Makes [offset, offset + length) what `data` says (NULL: zero; then length is not
- * limited unless in place). In place: reads first, into `scratch`
- * (COMPARE_PIECE_BYTES, as is then the limit of length; else NULL will do), and
- * writes what differs.
- * `written` grows by the bytes written or cleared.
- */
-int target_put(struct restore_target *target, uint64_t offset,
-	       const uint8_t *data, size_t length, uint8_t *scratch,
-	       uint64_t *written, struct error *err);
-int target_read(struct restore_target *target, uint64_t offset, void *buffer,
-		size_t length, struct error *err);
 /* The next offset >= `offset` that may hold data, at most `limit`; what lies
  * before reads as zero without being read. */
 uint64_t target_next_data(struct restore_target *target, uint64_t offset,
 			  uint64_t limit);
-int target_sync(struct restore_target *target, struct error *err);
 /* Forgets cached pages, so that what is read next comes from the medium. */
 void target_drop_cache(struct restore_target *target);
-
-/* ---- plan.c ------------------------------------------------------------ */
-
-/* One read from the store: order[first_frame] … , all in one segment. */
-struct plan_range {
-	uint64_t offset;
-	uint32_t length;
-	uint32_t segment;
-	size_t source;		/* index into plan.points */
-	size_t first_frame;
-	size_t frame_count;
-};
-
-struct plan {
-	struct places *places;	/* opened before the map: where its frames lie */
-	struct map map;
-	struct frame_index index;
-	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
-	uint32_t *order;	/* needed frames: newest point first, as stored */
-	size_t frame_count;
-	struct plan_range *ranges;
-	size_t range_count;
-	uint64_t *points;	/* numbers, falling */
-	size_t point_count;
-	struct extent_list holes;
-};
-
-int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, struct error *err);
-void plan_fini(struct plan *plan);
-
-/* Bytes of the volume in [block, block + count): the last block may be cut. */
-uint64_t plan_clip(const struct plan *plan, uint64_t block, uint64_t count);
-
-/* ---- source.c ---------------------------------------------------------- */
-
-/* A point that holds needed frames. */
-struct source {
-	struct point point;
-	struct point_keys keys;
-};
-
-struct source_list {
-	struct source *items;	/* as plan.points */
-	size_t count;
-};
-
-/* Loads and opens all, in parallel: a wrong key must show before the first write. */
-int source_list_open(struct source_list *list, const struct plan *plan,
-		     const struct point *point, const struct key_ring *ring,
-		     uint32_t threads, struct error *err);
-void source_list_fini(struct source_list *list);
 
 /* ---- run.c ------------------------------------------------------------- */
 

@@ -87,6 +87,8 @@ static int target_open_device(struct restore_target *target,
 				 " bytes, the volume %" PRIu64 "; choose a target at "
 				 "least as large", target->path, have, bytes);
 	target->is_device = true;
+	if (target->cached)
+		return 0;
 	/* Beside the claim above, not instead of it; where it is refused, the cache does. */
 	target->direct_fd = open(target->path, O_WRONLY | O_DIRECT | O_CLOEXEC);
 	return 0;
@@ -158,6 +160,7 @@ int restore_target_open(const char *path,
 	if (!new || !(new->path = strdup(path)))
 		return error_set(err, -ENOMEM, "opening %s: out of memory", path);
 	new->in_place = options->in_place;
+	new->cached = options->cached;
 	if (stat(path, &st) == 0) {
 		if (S_ISBLK(st.st_mode))
 			ret = target_open_device(new, &st, options->bytes, err);
@@ -408,4 +411,22 @@ int target_sync(struct restore_target *target, struct error *err)
 void target_drop_cache(struct restore_target *target)
 {
 	posix_fadvise(target->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+uint64_t target_inode(const struct restore_target *target)
+{
+	struct stat st;
+
+	return target->is_device || fstat(target->fd, &st) < 0 ? 0 : st.st_ino;
+}
+
+int target_length(const struct restore_target *target, uint64_t *bytes, struct error *err)
+{
+	struct stat st = { .st_size = 0 };
+
+	if (!target->is_device && fstat(target->fd, &st) < 0)
+		return error_set(err, -errno, "looking at %s: %s", target->path,
+				 error_text(errno));
+	*bytes = (uint64_t)st.st_size;
+	return 0;
 }

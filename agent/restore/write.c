@@ -13,9 +13,7 @@
 
 struct writer {
 	struct job *job;
-	struct frame_decoder *decoder;
-	struct sealer *sealer;		/* for the keys of source */
-	size_t source;
+	struct frame_opener opener;
 	uint8_t *plain, *scratch;	/* scratch: in place only */
 };
 
@@ -127,33 +125,13 @@ static int write_entries(struct writer *writer, const struct work *work,
 static int write_frame(struct writer *writer, const struct work *work,
 		       struct error *err)
 {
-	struct job *job = writer->job;
+	const struct plan *plan = &writer->job->plan;
 	const struct plan_range *range = work->buffer->range;
-	const struct source *source = &job->sources.items[range->source];
-	uint32_t frame = job->plan.order[work->frame];
-	const struct map_frame *where = &job->plan.map.frames[frame];
-	struct extent_list extents = EXTENT_LIST_INIT;
-	int ret;
+	uint32_t frame = plan->order[work->frame];
+	uint64_t skip = plan->map.frames[frame].offset - range->offset;
+	int ret = frame_opener_open(&writer->opener, range->source, frame,
+				    work->buffer->data + skip, writer->plain, err);
 
-	if (!writer->sealer || writer->source != range->source) {
-		sealer_free(writer->sealer);
-		writer->sealer = sealer_new(source->keys.data);
-		writer->source = range->source;
-		if (!writer->sealer)
-			return error_set(err, -ENOMEM, "restoring: out of memory");
-	}
-	ret = frame_decode(writer->decoder, writer->sealer,
-			   &source->point.volume, where,
-			   work->buffer->data + (where->offset - range->offset),
-			   where->length, writer->plain, &extents, err);
-	if (!ret && frame_index_check(&job->plan.index, &job->plan.map, frame,
-				      &extents))
-		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
-				     "frame %" PRIu32 " of point %" PRIu64
-				     " does not hold the blocks that the map of point %"
-				     PRIu64 " says", where->number, where->point,
-				     job->point->number);
-	extent_list_fini(&extents);
 	return ret ? ret : write_entries(writer, work, frame, err);
 }
 
@@ -173,12 +151,14 @@ static int write_hole(struct writer *writer, const struct work *work,
 
 static int writer_init(struct writer *writer, struct job *job, struct error *err)
 {
+	int ret;
+
 	*writer = (struct writer){ .job = job };
-	writer->decoder = frame_decoder_new();
+	ret = frame_opener_init(&writer->opener, &job->plan, &job->sources);
 	writer->plain = aligned_alloc(BLOCK_BYTES, FRAME_PLAIN_MAX);
 	if (job->target->in_place)
 		writer->scratch = aligned_alloc(BLOCK_BYTES, COMPARE_PIECE_BYTES);
-	if (!writer->decoder || !writer->plain ||
+	if (ret || !writer->plain ||
 	    (job->target->in_place && !writer->scratch))
 		return error_set(err, -ENOMEM, "restoring: out of memory");
 	return 0;
@@ -186,8 +166,7 @@ static int writer_init(struct writer *writer, struct job *job, struct error *err
 
 static void writer_fini(struct writer *writer)
 {
-	sealer_free(writer->sealer);
-	frame_decoder_free(writer->decoder);
+	frame_opener_fini(&writer->opener);
 	free(writer->plain);
 	free(writer->scratch);
 }
