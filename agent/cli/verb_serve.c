@@ -17,7 +17,7 @@
 
 struct serve {
 	const char *socket, *overlay, *present;
-	bool has_port, fill, until_filled;
+	bool has_port, force, fill, until_filled;
 	uint16_t port;
 	uint64_t cache_bytes, fill_rate;
 	struct cli_key key;
@@ -112,9 +112,9 @@ static int serve_check(const struct serve *serve, struct error *err)
 
 	if (serve->socket && serve->has_port)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "give --socket or --port, not both");
-	if ((serve->fill || serve->present) && !serve->overlay)
-		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--fill and --present go with "
-				      "--overlay FILE|DEVICE: what is to be filled");
+	if ((serve->fill || serve->present || serve->force) && !serve->overlay)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--fill, --present and --force go "
+				      "with --overlay FILE|DEVICE: what is to be filled");
 	if ((serve->fill_rate || serve->until_filled) && !serve->fill)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--fill-rate and --until-filled go "
 				      "with --fill");
@@ -142,6 +142,8 @@ static int serve_settings(struct cli *cli, struct cli_serving *serving,
 		ret = cli_serving_add(serving, err, "present=%s%s",
 				      serve->present ? serve->present : serve->overlay,
 				      serve->present ? "" : ".present");
+	if (!ret && serve->force)
+		ret = cli_serving_add(serving, err, "force=1");
 	if (!ret && serve->fill)
 		ret = cli_serving_add(serving, err, "fill=1");
 	if (!ret && serve->fill_rate)
@@ -276,6 +278,7 @@ static int serve_end(struct cli *cli, const struct cli_origin *origin, struct se
 	if (last.kind) {
 		serve->fetches = last.fetches;
 		serve->fetched_bytes = last.fetched_bytes;
+		serve->filled |= last.total_bytes && last.done_bytes == last.total_bytes;
 	}
 	return ret ? ret : serve_say(cli, origin, "summary", err);
 }
@@ -312,6 +315,8 @@ static const struct cli_option serve_options[] = {
 	CLI_TAKE("port", 0, "N", "serve at this TCP port of 127.0.0.1; 0: any", take_port),
 	CLI_TAKE("overlay", 0, "FILE|DEVICE", "writes go there; else nobody can write", take_overlay),
 	CLI_TAKE("present", 0, "FILE", "which blocks are there; default FILE.present", take_present),
+	CLI_FLAG("force", 0, "begin on a device that has something on it",
+		 struct serve, force),
 	CLI_FLAG("fill", 0, "copy all into the overlay meanwhile",
 		 struct serve, fill),
 	CLI_TAKE("fill-rate", 0, "BYTES", "at most so much a second", take_fill_rate),

@@ -178,6 +178,7 @@ static int open_overlay(struct error *err)
 {
 	struct overlay_options options = {
 		.target = setting("target"), .present = setting("present"),
+		.force = setting("force"),
 	};
 	struct fill_options fill = {
 		.bytes_per_second = setting_number("fill-rate"), .ended = fill_ended,

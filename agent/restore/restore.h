@@ -165,8 +165,7 @@ int target_read(struct restore_target *target, uint64_t offset, void *buffer,
 /* An error is final: the kernel may have dropped what it could not write. */
 int target_sync(struct restore_target *target, struct error *err);
 
-/* What a file system says of a file: 0 for a device. */
-uint64_t target_inode(const struct restore_target *target);
+bool target_is_device(const struct restore_target *target);
 /* The length of a file; 0 for a device. */
 int target_length(const struct restore_target *target, uint64_t *bytes, struct error *err);
 

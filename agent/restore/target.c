@@ -413,11 +413,9 @@ void target_drop_cache(struct restore_target *target)
 	posix_fadvise(target->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-uint64_t target_inode(const struct restore_target *target)
+bool target_is_device(const struct restore_target *target)
 {
-	struct stat st;
-
-	return target->is_device || fstat(target->fd, &st) < 0 ? 0 : st.st_ino;
+	return target->is_device;
 }
 
 int target_length(const struct restore_target *target, uint64_t *bytes, struct error *err)

@@ -33,8 +33,9 @@ static int target_begin(struct overlay *overlay, const char *path, struct error 
 }
 
 static int overlay_begin(struct overlay *overlay, const struct present_owner *owner,
-			 const char *present, struct error *err)
+			 const struct overlay_options *options, struct error *err)
 {
+	const char *present = options->present;
 	uint64_t have;
 	int ret = target_length(overlay->target, &have, err);
 
@@ -42,11 +43,13 @@ static int overlay_begin(struct overlay *overlay, const struct present_owner *ow
 		return error_set(err, -EEXIST, "%s exists and is not empty, and there is no %s "
 				 "that says what of it belongs to the volume: remove it, or "
 				 "choose another target", overlay->target_path, present);
+	if (!ret && target_is_device(overlay->target) && !options->force)
+		ret = target_check_empty(overlay->target_path, err);
 	if (!ret)
 		ret = present_create(&overlay->present, present, owner, err);
 	if (!ret)
 		ret = target_prepare(overlay->target, overlay->volume_bytes, err);
-	if (ret || !target_inode(overlay->target))
+	if (ret || target_is_device(overlay->target))
 		return ret;
 	ret = file_sync_parent(overlay->target_path);
 	return ret ? error_set(err, ret, "making the folder of %s durable: %s",
@@ -58,7 +61,7 @@ static int overlay_resume(struct overlay *overlay, struct error *err)
 	uint64_t have;
 	int ret = target_length(overlay->target, &have, err);
 
-	if (ret || !target_inode(overlay->target) || have == overlay->volume_bytes)
+	if (ret || target_is_device(overlay->target) || have == overlay->volume_bytes)
 		return ret;
 	if (have || atomic_load(&overlay->present.count))
 		return error_set(err, -ESTALE, "%s has %" PRIu64 " bytes, and %" PRIu64 " when it "
@@ -90,12 +93,14 @@ int overlay_open(struct point_reader *reader, const struct point *point,
 	pthread_mutex_init(&overlay->flush, NULL);
 	ret = target_begin(overlay, options->target, err);
 	if (!ret) {
-		owner.inode = target_inode(overlay->target);
+		ret = target_identity(options->target, &owner.target, err);
+	}
+	if (!ret) {
 		ret = present_open(&overlay->present, options->present, &owner, err);
 		if (!ret)
 			ret = overlay_resume(overlay, err);
 		else if (ret == -ENOENT)
-			ret = overlay_begin(overlay, &owner, options->present, err);
+			ret = overlay_begin(overlay, &owner, options, err);
 	}
 	if (!ret) {
 		*opened = overlay;

@@ -37,7 +37,7 @@ static void present_encode(const struct present_owner *owner, uint8_t *page)
 	memcpy(header.volume, owner->volume.b, sizeof(header.volume));
 	header.point = le64(owner->point);
 	header.volume_bytes = le64(owner->volume_bytes);
-	header.inode = le64(owner->inode);
+	header.target = le64(owner->target);
 	digest_of(&header, offsetof(struct present_header, sha256), header.sha256);
 	memset(page, 0, PRESENT_HEADER_BYTES);
 	memcpy(page, &header, sizeof(header));
@@ -64,7 +64,7 @@ int present_decode(const uint8_t *data, size_t length, struct present_owner *own
 	memcpy(owner->volume.b, header.volume, sizeof(header.volume));
 	owner->point = get_le64(header.point);
 	owner->volume_bytes = get_le64(header.volume_bytes);
-	owner->inode = get_le64(header.inode);
+	owner->target = get_le64(header.target);
 	return 0;
 }
 
@@ -107,9 +107,9 @@ static int present_check(const struct present_owner *found, const struct present
 		return error_set(err, -ESTALE, "%s is of point %" PRIu64 ", not of %" PRIu64
 				 "; name that point, or remove it and the target to begin anew",
 				 path, found->point, owner->point);
-	if (found->inode != owner->inode)
+	if (found->target != owner->target)
 		return present_refuse(path, "is of another target: the one it was made for was "
-				      "moved, copied or replaced", err);
+				      "copied or replaced, or is another device", err);
 	return 0;
 }
 

@@ -32,7 +32,8 @@ struct present_header {
 	uint8_t volume[16];
 	struct le64 point;
 	struct le64 volume_bytes;
-	struct le64 inode;		/* of the target; 0: a device */
+	struct le64 target;		/* which it is: a file's inode; of a device 64 bits
+					 * of SHA-256 of what tells it from others, or 0 */
 	uint8_t sha256[32];		/* of all before */
 };
 

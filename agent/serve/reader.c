@@ -214,7 +214,7 @@ int point_reader_read(struct point_reader *reader, uint64_t offset, void *buffer
 bool point_reader_hole(const struct point_reader *reader, uint64_t offset, uint64_t *length)
 {
 	const struct plan *plan = &reader->plan;
-	uint64_t block = offset / BLOCK_BYTES, end = block;
+	uint64_t block = offset / BLOCK_BYTES, end = block, most = *length;
 	struct map_entry entry;
 	bool hole = false;
 
@@ -224,10 +224,11 @@ bool point_reader_hole(const struct point_reader *reader, uint64_t offset, uint6
 			break;
 		hole = entry.frame == MAP_FRAME_HOLE;
 		end += entry.count;
-		if ((end - block) * BLOCK_BYTES >= *length)
+		if ((end - block) * BLOCK_BYTES - offset % BLOCK_BYTES >= most)
 			break;
 	}
 	*length = plan_clip(plan, block, end - block) - offset % BLOCK_BYTES;
+	*length = *length < most ? *length : most;
 	return hole;
 }
 

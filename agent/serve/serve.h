@@ -51,7 +51,8 @@ uint64_t point_reader_bytes(const struct point_reader *reader);
 int point_reader_read(struct point_reader *reader, uint64_t offset, void *buffer,
 		      size_t length, struct error *err);
 
-/* Whether there is a hole (zeros) at `offset`; *length: how far that holds, at most. */
+/* Whether there is a hole (zeros) at `offset`; *length, at most what it was: how far that
+ * holds. */
 bool point_reader_hole(const struct point_reader *reader, uint64_t offset, uint64_t *length);
 
 struct point_reader_counts {
@@ -68,12 +69,13 @@ struct overlay;
 struct overlay_options {
 	const char *target;	/* a file, made if need be, or a block device */
 	const char *present;	/* the file that says which blocks are in `target` */
+	bool force;		/* begin on a device with something on it */
 };
 
 /*
  * Opens both, or begins anew when neither is there (or the target is an empty file, or a
  * device): docs/format.md "Present blocks". -EEXIST for a target with something in it that
- * is not of this overlay, -ESTALE for one of another point or file. `reader` must outlive
+ * is not of this overlay (of a device, in its first MiB), -ESTALE for one of another point or file. `reader` must outlive
  * it.
  */
 int overlay_open(struct point_reader *reader, const struct point *point,

@@ -142,7 +142,8 @@ struct present {
 /* To what a file of present blocks belongs. */
 struct present_owner {
 	struct uuid repository, volume;
-	uint64_t point, volume_bytes, inode;
+	uint64_t point, volume_bytes;
+	uint64_t target;	/* which it is */
 };
 
 /* -ENOENT when there is none. */
@@ -186,6 +187,14 @@ struct overlay {
 	pthread_mutex_t flush;			/* one at a time; before no other lock */
 	atomic_bool broken;			/* the target could not be made durable */
 };
+
+/* ---- target.c ------------------------------------------------------------------- */
+
+/* What tells a target from others: a file's inode; of a device, from its uuid, serial
+ * number or backing file, and a partition's start, but 0 when it has none of these. */
+int target_identity(const char *path, uint64_t *identity, struct error *err);
+/* Whether the first MiB of it is zero; -EEXIST. */
+int target_check_empty(const char *path, struct error *err);
 
 /* Puts these whole blocks in, where they are not present yet; NULL: zeros. */
 int overlay_fill(struct overlay *overlay, uint64_t block, uint64_t count, const uint8_t *data,
