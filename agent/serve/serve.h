@@ -175,12 +175,18 @@ void control_tell(struct control *control, const struct server_event *event);
 /* Whether the other side has gone; waits for that as long. */
 bool control_gone(struct control *control, int timeout_ms);
 
+/* ---- exporting -------------------------------------------------------------- */
+
+/* What a server shows, as an image in a format of qemu-img's: made beside `path`, and put
+ * there when it is whole and durable. -EEXIST unless `force`. */
+int server_export(const struct server *server, const char *path, const char *format, bool force,
+		  struct error *err);
+
 /* ---- browsing ------------------------------------------------------------------ */
 
 struct mount_options {
 	const char *const *settings;	/* as for the server, without target and present */
 	const char *folder;		/* where to mount; an absolute path */
-	const char *type;		/* of the file system; NULL: what mount(8) finds */
 	const char *options;		/* more mount options, or NULL */
 };
 
@@ -190,9 +196,12 @@ struct mounted;
  * mounted there. What a dead one left at the folder is cleaned away before. */
 int mounted_start(const struct mount_options *options, struct mounted **mounted,
 		  struct error *err);
+/* A file for what is said while it stands, which goes with it: a descriptor, or -errno. */
+int mounted_log(const char *folder, struct error *err);
 /* Until it is unmounted, by whomever, a signal comes, or the server dies. */
 int mounted_wait(struct mounted *mounted, struct error *err);
-/* Unmounts; takes all away; frees. -EBUSY while somebody is in it: all stays, then. */
+/* Unmounts; takes all away; frees. -EBUSY while somebody is in it: all stays, then. An
+ * error other than that: it is away all the same. */
 int mounted_stop(struct mounted *mounted, struct error *err);
 /* Ends the one at a folder, alive or dead. -ENOENT. */
 int mounted_end(const char *folder, struct error *err);

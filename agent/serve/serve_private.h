@@ -200,4 +200,21 @@ int target_check_empty(const char *path, struct error *err);
 int overlay_fill(struct overlay *overlay, uint64_t block, uint64_t count, const uint8_t *data,
 		 struct error *err);
 
+/* ---- program.c ------------------------------------------------------------------- */
+
+/* Runs to its end. */
+int program_run(const char *const command[], const char *package, struct error *err);
+/* Ends with us, by SIGTERM. */
+int program_start(const char *const command[], pid_t *pid, struct error *err);
+/* What its wait status, not 0, means. */
+int program_failed(const char *const command[], int status, const char *package,
+		   struct error *err);
+
+/* ---- loop.c ------------------------------------------------------------------------ */
+
+/* A loop device over a file; it goes with its last user. */
+int loop_open(const char *path, char device[static 64], int *fd, struct error *err);
+/* The file system on it. */
+int loop_type(int fd, char type[static 32], struct error *err);
+
 #endif

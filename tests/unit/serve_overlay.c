@@ -20,7 +20,7 @@ struct volume {
 
 static void volume_open(struct volume *volume)
 {
-	struct overlay_options options = { volume->target, volume->present };
+	struct overlay_options options = { volume->target, volume->present, false };
 	struct error err = ERROR_INIT;
 
 	if (overlay_open(volume->lab.reader, &volume->lab.points->points[volume->lab.number],
@@ -402,7 +402,7 @@ static void the_unflushed_does_not_return(void **state)
 
 static void refused(struct volume *volume, int wanted, const char *says)
 {
-	struct overlay_options options = { volume->target, volume->present };
+	struct overlay_options options = { volume->target, volume->present, false };
 	struct overlay *other;
 	struct error err = ERROR_INIT;
 	int ret = overlay_open(volume->lab.reader,
