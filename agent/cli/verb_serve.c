@@ -25,7 +25,7 @@ struct serve {
 	/* while it runs */
 	char uri[PATH_MAX];
 	bool filled;
-	uint64_t fetches, fetched_bytes;
+	uint64_t fetches, fetched_bytes, told_fetches, told_bytes;
 };
 
 static struct serve *of(struct cli *cli)
@@ -212,6 +212,30 @@ static int serve_say(struct cli *cli, const struct cli_origin *origin, const cha
 	return 0;
 }
 
+/* With --json at each event that has something new, else as progress of the fill. */
+static int serve_progress(struct cli *cli, const struct server_event *event, struct error *err)
+{
+	struct serve *serve = of(cli);
+	bool fills = serve->fill && !serve->filled;
+
+	if (!cli->json) {
+		if (fills)
+			progress_report(&serve->progress, event->done_bytes, event->total_bytes);
+		return 0;
+	}
+	if (event->fetches == serve->told_fetches && event->done_bytes == serve->told_bytes)
+		return 0;
+	serve->told_fetches = event->fetches;
+	serve->told_bytes = event->done_bytes;
+	return cli_print_json(json_pack(
+		"{s:s, s:s, s:I, s:I, s:f, s:I, s:I}", "message_type", "status", "what",
+		fills ? "filling" : "serving", "done_bytes", (json_int_t)event->done_bytes,
+		"total_bytes", (json_int_t)event->total_bytes, "fraction", event->total_bytes ?
+		(double)event->done_bytes / (double)event->total_bytes : 0.0,
+		"fetches", (json_int_t)event->fetches,
+		"fetched_bytes", (json_int_t)event->fetched_bytes), true, err);
+}
+
 static int serve_take(struct cli *cli, const struct cli_origin *origin,
 		      const struct server_event *event, struct error *err)
 {
@@ -221,9 +245,7 @@ static int serve_take(struct cli *cli, const struct cli_origin *origin,
 	serve->fetched_bytes = event->fetched_bytes;
 	switch (event->kind) {
 	case SERVER_PROGRESS:
-		if (serve->fill && !serve->filled)
-			progress_report(&serve->progress, event->done_bytes, event->total_bytes);
-		return 0;
+		return serve_progress(cli, event, err);
 	case SERVER_COMPLETE:
 		serve->filled = true;
 		progress_end(&serve->progress);

@@ -8,7 +8,47 @@
 
 #include "agent/base/log.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
+
+/* ---- what reaches the disk, and when ------------------------------------------------ */
+
+/* The program's own: the target's data, and what says that it is there, in order. */
+static atomic_bool watched, target_dirty, present_early, fail_sync;
+
+static bool is_present_file(int fd)
+{
+	char link[64], path[900];
+	ssize_t length;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	length = readlink(link, path, sizeof(path) - 1);
+	path[length < 0 ? 0 : length] = '\0';
+	return strstr(path, ".present") != NULL;
+}
+
+ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
+{
+	if (atomic_load(&watched)) {
+		if (!is_present_file(fd))
+			atomic_store(&target_dirty, true);
+		else if (atomic_load(&target_dirty))
+			atomic_store(&present_early, true);
+	}
+	return syscall(SYS_pwrite64, fd, data, length, offset);
+}
+
+int fsync(int fd)
+{
+	if (atomic_load(&watched) && !is_present_file(fd)) {
+		if (atomic_exchange(&fail_sync, false)) {
+			errno = EIO;
+			return -1;
+		}
+		atomic_store(&target_dirty, false);
+	}
+	return (int)syscall(SYS_fsync, fd);
+}
 
 struct volume {
 	struct serve_lab lab;
@@ -398,6 +438,56 @@ static void the_unflushed_does_not_return(void **state)
 	volume_free(&volume);
 }
 
+/* Power may fail at any moment: what the list says is in the target lies on the disk. */
+static void data_before_bits(void **state)
+{
+	struct random_state random = random_start("data_before_bits");
+	struct error err = ERROR_INIT;
+	struct volume volume;
+
+	(void)state;
+	volume_new(&volume, &random, 2, 2 * MEBIBYTE);
+	atomic_store(&watched, true);
+	for (int i = 0; i < 60; i++) {
+		volume_write(&volume, &random);
+		if (random_one_in(&random, 3))
+			assert_int_equal(0, overlay_flush(volume.overlay, &err));
+	}
+	assert_int_equal(0, overlay_flush(volume.overlay, &err));
+	assert_false(atomic_load(&target_dirty));
+	assert_false(atomic_load(&present_early));
+	atomic_store(&watched, false);
+	volume_free(&volume);
+}
+
+/* The kernel says it once, and has dropped the data: what was not durable then is not
+ * there, whatever a later sync says. */
+static void a_failed_sync_is_final(void **state)
+{
+	struct random_state random = random_start("a_failed_sync_is_final");
+	struct error err = ERROR_INIT;
+	struct overlay_counts counts;
+	struct volume volume;
+	uint8_t data[BLOCK_BYTES];
+
+	(void)state;
+	volume_new(&volume, &random, 1, 2 * MEBIBYTE);
+	memset(data, 0x77, sizeof(data));
+	assert_int_equal(0, overlay_write(volume.overlay, 0, data, sizeof(data), &err));
+	atomic_store(&watched, true);
+	atomic_store(&fail_sync, true);
+	assert_int_equal(-EIO, overlay_flush(volume.overlay, &err));
+	assert_int_equal(-EIO, overlay_flush(volume.overlay, &err));
+	assert_int_equal(-EIO, overlay_write(volume.overlay, 0, data, sizeof(data), &err));
+	atomic_store(&watched, false);
+	overlay_close(volume.overlay, &err);
+	volume_open(&volume);
+	overlay_counts(volume.overlay, &counts);
+	assert_int_equal(counts.present_blocks, 0);
+	volume_check(&volume, 0, volume.bytes);
+	volume_free(&volume);
+}
+
 /* ---- refusals ---------------------------------------------------------------------- */
 
 static void refused(struct volume *volume, int wanted, const char *says)
@@ -469,41 +559,58 @@ static void what_does_not_belong_is_refused(void **state)
 	volume_free(&volume);
 }
 
+/* The only segment: gone, or with a bit of its third frame turned over. */
+static void segment_spoil(struct volume *volume, bool remove)
+{
+	const struct plan *plan = &volume->lab.reader->plan;
+	const struct map_frame *where = &plan->map.frames[plan->order[2]];
+	struct lab_keys keys;
+	size_t which = 0, length;
+	char *data;
+
+	lab_keys_list(volume->lab.points, "", &keys);
+	while (!strstr(keys.items[which], "/segments/"))
+		which++;
+	lab_object_read(volume->lab.points, keys.items[which], &data, &length);
+	data[where->offset + where->length / 2] ^= 1;
+	lab_object_remove(volume->lab.points, keys.items[which]);
+	if (!remove)
+		lab_object_write(volume->lab.points, keys.items[which], data, length);
+	free(data);
+	lab_keys_free(&keys);
+}
+
 /* A frame that cannot be had is told, its blocks are not called present, and what is
  * written over them makes the volume whole. */
 static void damage_is_left_out(void **state)
 {
 	struct random_state random = random_start("damage_is_left_out");
-	struct overlay_counts counts;
-	struct ending ending;
-	struct volume volume;
-	struct lab_keys keys;
-	struct fill *fill;
-	size_t removed = 0;
 
 	(void)state;
-	memset(&volume, 0, sizeof(volume));
-	lab_dense(&volume.lab, &random, 4 * MEBIBYTE);
-	volume_begin(&volume);
-	lab_keys_list(volume.lab.points, "", &keys);
-	for (size_t i = 0; i < keys.count; i++)
-		if (strstr(keys.items[i], "/segments/") && removed++ < 1)
-			lab_object_remove(volume.lab.points, keys.items[i]);
-	assert_true(removed);
-	fill = begin_fill(&volume, &ending);
-	await(&ending);
-	fill_stop(fill);
-	assert_int_not_equal(ending.ret, 0);
-	assert_int_equal(ending.err.exit, EXIT_UNTRUSTWORTHY);
-	overlay_counts(volume.overlay, &counts);
-	assert_false(counts.complete);
-	assert_int_equal(0, overlay_write(volume.overlay, 0, volume.model, volume.bytes,
-					  &(struct error)ERROR_INIT));
-	overlay_counts(volume.overlay, &counts);
-	assert_true(counts.complete);
-	volume_check(&volume, 0, volume.bytes);
-	lab_keys_free(&keys);
-	volume_free(&volume);
+	for (int remove = 0; remove < 2; remove++) {
+		struct overlay_counts counts;
+		struct ending ending;
+		struct volume volume;
+		struct fill *fill;
+
+		memset(&volume, 0, sizeof(volume));
+		lab_dense(&volume.lab, &random, 4 * MEBIBYTE);
+		volume_begin(&volume);
+		segment_spoil(&volume, remove);
+		fill = begin_fill(&volume, &ending);
+		await(&ending);
+		fill_stop(fill);
+		assert_int_not_equal(ending.ret, 0);
+		assert_int_equal(ending.err.exit, EXIT_UNTRUSTWORTHY);
+		overlay_counts(volume.overlay, &counts);
+		assert_int_equal(counts.present_blocks, remove ? 0 : counts.blocks - 256);
+		assert_int_equal(0, overlay_write(volume.overlay, 0, volume.model, volume.bytes,
+						  &(struct error)ERROR_INIT));
+		overlay_counts(volume.overlay, &counts);
+		assert_true(counts.complete);
+		volume_check(&volume, 0, volume.bytes);
+		volume_free(&volume);
+	}
 }
 
 int main(void)
@@ -513,10 +620,13 @@ int main(void)
 		cmocka_unit_test(filled_under_writes),
 		cmocka_unit_test(killed_at_any_moment),
 		cmocka_unit_test(the_unflushed_does_not_return),
+		cmocka_unit_test(data_before_bits),
+		cmocka_unit_test(a_failed_sync_is_final),
 		cmocka_unit_test(what_does_not_belong_is_refused),
 		cmocka_unit_test(damage_is_left_out),
 	};
 
+	/* What fails on purpose is told, too. */
 	log_set_level(LOG_ERRORS);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
