@@ -80,7 +80,7 @@ endif
 
 # Rooms from the top down: each may use those to its right.
 ROOMS := agent/cli agent/nbd agent/protect agent/serve agent/restore agent/config agent/repo agent/pipeline \
-	agent/adopt agent/volume agent/store agent/crypto bpf blockmap agent/policy agent/base
+	agent/adopt agent/disk agent/volume agent/store agent/crypto bpf blockmap agent/policy agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))
 PRESENT := $(foreach r,$(ROOMS),$(if $(call room_sources,$(r)),$(r)))

@@ -111,11 +111,13 @@ int cli_key_load(const struct cli_key *key, bool required,
 		 struct recovery_private **recovery, struct error *err);
 
 /*
- * The point that the first argument names, from --store or the first store that has all
- * of it (the first one's error is told when none has); and the key that opens it. Zero
- * before; cli_origin_close on success and on failure.
+ * The point `which`, as cli_split_point found it, of the volume that the first argument
+ * names, from --store or the first store that has all of it (the first one's error is told
+ * when none has); and the key that opens it. Zero before, but for `which`;
+ * cli_origin_close on success and on failure.
  */
 struct cli_origin {
+	const char *which;
 	struct host host;
 	struct point point;
 	const struct config_store *store;	/* NULL: not open */
@@ -140,6 +142,16 @@ void cli_serving_fini(struct cli_serving *serving);
 /* Where sockets and mounts are by default, made if need be. */
 #define CLI_RUN_FOLDER "/run/clawback"
 int cli_run_folder(struct error *err);
+
+/*
+ * rewind.c: a restore in place. The volume whose own device it goes to: `to`, or without
+ * it what is configured; NULL when it goes elsewhere. EXIT_USAGE when there is none.
+ */
+int cli_rewind_volume(const struct cli *cli, const char *name, const char *to,
+		      const struct config_volume **volume, struct error *err);
+int cli_rewind(struct cli *cli, const struct config_volume *volume,
+	       const struct rewind_source *source, const struct rewind_options *options,
+	       struct error *err);
 
 /* ---- output ------------------------------------------------------------ */
 

@@ -72,11 +72,12 @@ int cli_origin_open(struct cli *cli, const struct cli_key *key, bool look,
 		    struct cli_origin *origin, struct error *err)
 {
 	const struct config *config = &cli->config;
-	struct search search = { .key = key, .look = look, .volume = cli->arguments[0] };
+	struct search search = {
+		.key = key, .look = look, .volume = cli->arguments[0], .which = origin->which,
+	};
 	const struct config_store *store;
 	int ret = cli_store(cli, &store, err);
 
-	cli_split_point(cli->arguments[0], &search.which);
 	if (!ret)
 		ret = origin_try(cli, store, &search, origin, err);
 	for (size_t i = 0; ret && !cli->store && i < config->store_count && elsewhere(err); i++) {

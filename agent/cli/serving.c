@@ -52,6 +52,9 @@ int cli_serving_init(struct cli_serving *serving, struct cli *cli,
 	int ret;
 
 	memset(serving, 0, sizeof(*serving));
+	if (origin->point.disk_layout)
+		log_warning("%s is a whole disk, of which only what no volume has is in its "
+			    "points: the rest reads as zeros", origin->point.volume_name);
 	uuid_format(&origin->point.volume, volume);
 	ret = cli_serving_add(serving, err, "config=%s", cli->config_path);
 	if (!ret && cli->config_given)

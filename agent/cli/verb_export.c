@@ -125,6 +125,8 @@ static int export_run(struct cli *cli, struct error *err)
 	if (!export->format)
 		export->format = "qcow2";
 	if (!ret)
+		cli_split_point(cli->arguments[0], &origin.which);
+	if (!ret)
 		ret = cli_origin_open(cli, &export->key, false, &origin, err);
 	if (!ret)
 		ret = export_serve(cli, &origin, err);

@@ -201,6 +201,8 @@ static int mount_run(struct cli *cli, struct error *err)
 	if (!ret)
 		ret = cli_run_folder(err);
 	if (!ret)
+		cli_split_point(cli->arguments[0], &origin.which);
+	if (!ret)
 		ret = cli_origin_open(cli, &mount->key, false, &origin, err);
 	if (!ret)
 		ret = cli_serving_init(&serving, cli, &origin, err);

@@ -313,6 +313,8 @@ static int serve_run(struct cli *cli, struct error *err)
 	int ret = serve_check(serve, err);
 
 	if (!ret)
+		cli_split_point(cli->arguments[0], &origin.which);
+	if (!ret)
 		ret = cli_origin_open(cli, &serve->key, false, &origin, err);
 	if (!ret)
 		ret = serve_start(cli, &origin, &server, err);

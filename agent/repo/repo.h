@@ -126,6 +126,8 @@ struct point {
 	uint64_t volume_bytes;
 	char host[65], device[256], dm_name[128], dm_uuid[130], dm_targets[128];
 	uint32_t logical_block_bytes;
+	char *disk_layout;		/* owned; of a whole disk: how it is laid out, as JSON
+					 * (agent/disk, disk_layout_decode); else NULL */
 
 	/* the work */
 	uint64_t marked_bytes, read_bytes, data_bytes, zero_bytes, stored_bytes;

@@ -2,6 +2,7 @@
  * What the files of this room share.
  *
  *   plan    which frames, read in which ranges; which blocks are holes
+ *   differ  … and of a target that is known, only what can be unlike the point
  *   source  the points that hold those frames, and their keys
  *   opener  a frame from stored bytes to blocks
  *   fetch   threads that read ranges into a fixed set of buffers
@@ -45,6 +46,11 @@ uint64_t target_next_data(struct restore_target *target, uint64_t offset,
 			  uint64_t limit);
 /* Forgets cached pages, so that what is read next comes from the medium. */
 void target_drop_cache(struct restore_target *target);
+
+/* ---- differ.c ----------------------------------------------------------- */
+
+/* Leaves of plan.map what the target may have otherwise. -errno. */
+int plan_narrow(struct plan *plan, const struct restore_known *known);
 
 /* ---- run.c ------------------------------------------------------------- */
 

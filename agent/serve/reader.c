@@ -263,7 +263,7 @@ int point_reader_open(struct repo *repo, const struct point *point,
 	*opened = NULL;
 	if (!reader)
 		return error_set(err, -ENOMEM, "opening a point: out of memory");
-	ret = plan_make(&reader->plan, repo, point, ring, err);
+	ret = plan_make(&reader->plan, repo, point, ring, NULL, err);
 	if (ret) {
 		free(reader);
 		return ret;
