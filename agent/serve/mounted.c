@@ -22,14 +22,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MOUNTS_FOLDER "/run/clawback/mounts"
 #define PATIENCE_NS (30 * UINT64_C(1000000000))
 #define FUSE_PATIENCE_NS (2 * UINT64_C(1000000000))
 #define SETTINGS_MAX 128
@@ -43,118 +40,7 @@ struct mounted {
 	dev_t device;			/* what is mounted; 0: nothing yet */
 };
 
-/* ---- where its things are ------------------------------------------------------------ */
-
-static void place_of(const char *folder, char place[static 64])
-{
-	uint8_t digest[CRYPTO_DIGEST_SIZE];
-	char hex[17];
-
-	digest_of(folder, strlen(folder), digest);
-	hex_encode(digest, 8, hex);
-	snprintf(place, 64, MOUNTS_FOLDER "/%s", hex);
-}
-
-static void place_path(const char *place, const char *name, char path[static 96])
-{
-	snprintf(path, 96, "%.63s/%s", place, name);
-}
-
-static int place_write(const char *place, const char *name, const char *text, struct error *err)
-{
-	char path[96];
-	int ret;
-
-	place_path(place, name, path);
-	ret = file_replace(path, text, strlen(text), 0600);
-	return ret ? error_set(err, ret, "writing %s: %s", path, error_text(ret)) : 0;
-}
-
-/* -EBUSY when another has it. */
-static int place_lock(const char *place, int *fd, struct error *err)
-{
-	char path[96];
-
-	place_path(place, "lock", path);
-	*fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (*fd < 0)
-		return error_set(err, -errno, "opening %s: %s", path, error_text(errno));
-	if (!flock(*fd, LOCK_EX | LOCK_NB))
-		return 0;
-	close(STEAL_FD(*fd));
-	return -EBUSY;
-}
-
-static dev_t device_at(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) ? 0 : st.st_dev;
-}
-
-/* What is mounted on a folder, 0: nothing. */
-static dev_t mounted_at(const char *folder)
-{
-	char parent[PATH_MAX + 4];
-	dev_t device = device_at(folder);
-
-	snprintf(parent, sizeof(parent), "%s/..", folder);
-	return device == device_at(parent) ? 0 : device;
-}
-
-/* The kernel's number of a disk, of which there is no other in a boot. */
-static int disk_sequence(dev_t device, char **text)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/diskseq", major(device), minor(device));
-	return file_read(path, 64, text, NULL);
-}
-
-/* A loop device over a file whose FUSE has died tells nothing else. */
-static bool mounted_is_ours(const char *place, dev_t device)
-{
-	CLEANUP_FREE char *noted = NULL, *found = NULL;
-	char path[96];
-
-	place_path(place, "diskseq", path);
-	return device && !file_read(path, 64, &noted, NULL) && !disk_sequence(device, &found) &&
-	       !strcmp(noted, found);
-}
-
-/* Removes it all, what is mounted in it first. */
-static void place_remove(const char *place)
-{
-	static const char *const names[] = {
-		"nbd/volume", "nbd.pid", "socket", "overlay", "overlay.present", "folder", "diskseq",
-		"log",
-	};
-	char path[96];
-
-	place_path(place, "nbd", path);
-	while (!umount2(path, MNT_DETACH))
-		;
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		place_path(place, names[i], path);
-		unlink(path);
-	}
-	place_path(place, "nbd", path);
-	rmdir(path);
-	/* The lock last: whoever comes meanwhile waits for nothing. */
-	place_path(place, "lock", path);
-	unlink(path);
-	rmdir(place);
-}
-
-/* What a dead one left; its lock is ours. */
-static int place_sweep(const char *place, const char *folder, struct error *err)
-{
-	if (mounted_is_ours(place, mounted_at(folder)) && umount2(folder, UMOUNT_NOFOLLOW) < 0 &&
-	    umount2(folder, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
-		return error_set(err, -errno, "unmounting %s, which a dead clawback mount left: %s",
-				 folder, error_text(errno));
-	return 0;
-}
+/* ---- making it -------------------------------------------------------------------------- */
 
 int mounted_log(const char *folder, struct error *err)
 {
@@ -168,8 +54,6 @@ int mounted_log(const char *folder, struct error *err)
 	return fd >= 0 ? fd : error_set(err, ret ? ret : -errno, "making %s: %s", path,
 					error_text(ret ? ret : errno));
 }
-
-/* ---- making it -------------------------------------------------------------------------- */
 
 static int mounted_claim(struct mounted *mounted, struct error *err)
 {
@@ -195,7 +79,7 @@ static int mounted_claim(struct mounted *mounted, struct error *err)
 		place_path(mounted->place, i ? "overlay.present" : "overlay", path);
 		unlink(path);
 	}
-	if (mounted_at(mounted->folder))
+	if (place_mounted(mounted->folder))
 		return error_set(err, -EBUSY, "something is mounted at %s already", mounted->folder);
 	return place_write(mounted->place, "folder", mounted->folder, err);
 }
@@ -263,7 +147,7 @@ static int mounted_mount(struct mounted *mounted, const struct mount_options *op
 		ret = loop_type(loop, type, err);
 	if (ret)
 		return ret;
-	ret = fstat(loop, &st) < 0 ? -errno : disk_sequence(st.st_rdev, &sequence);
+	ret = fstat(loop, &st) < 0 ? -errno : place_disk_sequence(st.st_rdev, &sequence);
 	ret = ret ? error_set(err, ret, "looking at %s: %s", device, error_text(ret)) :
 		    place_write(mounted->place, "diskseq", sequence, err);
 	if (ret)
@@ -273,7 +157,7 @@ static int mounted_mount(struct mounted *mounted, const struct mount_options *op
 		 options->options ? "," : "", options->options ? options->options : "");
 	ret = program_run(command, "mount", err);
 	if (!ret)
-		mounted->device = device_at(mounted->folder);
+		mounted->device = place_device(mounted->folder);
 	return ret ? error_prefix(err, "mounting the %s on the volume at %s", type,
 				  mounted->folder) : 0;
 }
@@ -312,7 +196,7 @@ int mounted_wait(struct mounted *mounted, struct error *err)
 	struct server_event event;
 	int status;
 
-	while (!interrupt_requested() && mounted_at(mounted->folder) == mounted->device) {
+	while (!interrupt_requested() && place_mounted(mounted->folder) == mounted->device) {
 		struct pollfd fds[] = {
 			{ .fd = server_fd(mounted->server), .events = POLLIN },
 			{ .fd = mounts, .events = POLLPRI },
@@ -370,7 +254,7 @@ int mounted_stop(struct mounted *mounted, struct error *err)
 
 	if (!mounted)
 		return 0;
-	if (mounted->device && mounted_at(mounted->folder) == mounted->device &&
+	if (mounted->device && place_mounted(mounted->folder) == mounted->device &&
 	    umount2(mounted->folder, UMOUNT_NOFOLLOW) < 0) {
 		if (errno == EBUSY && server_pid(mounted->server) > 0)
 			return error_set(err, -EBUSY, "%s is in use: leave it first",
@@ -393,7 +277,7 @@ static int end_alive(const char *place, const char *folder, int *lock, struct er
 	uint64_t limit = serve_now_ns() + PATIENCE_NS;
 	int ret = -EBUSY;
 
-	if (mounted_is_ours(place, mounted_at(folder)) && umount2(folder, UMOUNT_NOFOLLOW) < 0)
+	if (place_is_ours(place, place_mounted(folder)) && umount2(folder, UMOUNT_NOFOLLOW) < 0)
 		return error_set(err, -errno, "unmounting %s: %s", folder, error_text(errno));
 	/* It sees that, and takes itself away. */
 	while (!access(place, F_OK) && serve_now_ns() < limit) {

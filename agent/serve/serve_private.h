@@ -7,8 +7,8 @@
  *   overlay  blocks of a target, or of the point
  *   present  which blocks are in the target, and the file that says so
  *   fill     brings the rest into the target
- *   server   nbdkit; control: the socket to its plugin
- *   mounted  a server, nbdfuse, a loop device and a mount
+ *   server   nbdkit; listener: where; control: the socket to its plugin
+ *   mounted  a server, nbdfuse, a loop device and a mount; place: its files
  */
 #ifndef CLAWBACK_SERVE_SERVE_PRIVATE_H
 #define CLAWBACK_SERVE_SERVE_PRIVATE_H
@@ -18,6 +18,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/un.h>
 
 #define CACHE_BYTES_DEFAULT (256u << 20)
 #define CACHE_BYTES_MIN (16u << 20)
@@ -199,6 +200,40 @@ int target_check_empty(const char *path, struct error *err);
 /* Puts these whole blocks in, where they are not present yet; NULL: zeros. */
 int overlay_fill(struct overlay *overlay, uint64_t block, uint64_t count, const uint8_t *data,
 		 struct error *err);
+
+/* ---- listener.c ------------------------------------------------------------------ */
+
+#define SERVER_URI_MAX (3 * sizeof(((struct sockaddr_un *)0)->sun_path) + 32)
+
+struct listener {
+	int fd;
+	char *socket;			/* ours, to be removed; NULL: a port */
+	char uri[SERVER_URI_MAX];
+};
+
+/* listener_close on success and on failure. */
+int listener_open(const struct server_options *options, struct listener *listener,
+		  struct error *err);
+void listener_close(struct listener *listener);
+
+/* ---- place.c --------------------------------------------------------------------- */
+
+void place_of(const char *folder, char place[static 64]);
+void place_path(const char *place, const char *name, char path[static 96]);
+int place_write(const char *place, const char *name, const char *text, struct error *err);
+/* -EBUSY when another has it. */
+int place_lock(const char *place, int *fd, struct error *err);
+dev_t place_device(const char *path);
+/* What is mounted on a folder, 0: nothing. */
+dev_t place_mounted(const char *folder);
+/* The kernel's number of a disk, of which there is no other in a boot; caller frees. */
+int place_disk_sequence(dev_t device, char **text);
+/* Whether that is the loop device over this place's file. */
+bool place_is_ours(const char *place, dev_t device);
+/* Removes it all, what is mounted in it first. */
+void place_remove(const char *place);
+/* Unmounts what a dead one left; its lock is ours. */
+int place_sweep(const char *place, const char *folder, struct error *err);
 
 /* ---- program.c ------------------------------------------------------------------- */
 

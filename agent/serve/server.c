@@ -11,7 +11,6 @@
 #include "agent/base/interrupt.h"
 #include "agent/base/log.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,22 +19,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define NBDKIT "nbdkit"
 #define PLUGIN "nbdkit-clawback-plugin.so"
-#define URI_MAX (3 * sizeof(((struct sockaddr_un *)0)->sun_path) + 32)
 
 extern char **environ;
 
 struct server {
 	pid_t pid;
-	int listen_fd, control_fd;
-	char *socket;			/* ours, to be removed; NULL: a port */
-	char uri[URI_MAX];
+	int control_fd;
+	struct listener listener;
 };
 
 /* ---- the plugin --------------------------------------------------------------------- */
@@ -60,106 +55,6 @@ static int plugin_find(char path[static PATH_MAX], struct error *err)
 			return 0;
 	return error_set(err, -ENOENT, "there is no " PLUGIN " in %.200s nor in "
 			 "%.200s../lib/clawback: install clawback wholly", program, program);
-}
-
-/* ---- the socket ----------------------------------------------------------------------- */
-
-/* Whether somebody answers at a path, or nobody has since he died. */
-static bool socket_is_dead(const struct sockaddr_un *address)
-{
-	CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct stat st;
-
-	return fd >= 0 && !lstat(address->sun_path, &st) && S_ISSOCK(st.st_mode) &&
-	       connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-	       errno == ECONNREFUSED;
-}
-
-static int socket_bind(int fd, const struct sockaddr_un *address)
-{
-	mode_t mask = umask(0177);
-	int ret = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
-
-	umask(mask);
-	return ret;
-}
-
-static void uri_of_path(const char *path, char uri[static URI_MAX])
-{
-	size_t used = (size_t)sprintf(uri, "nbd+unix:///?socket=");
-
-	for (; *path; path++) {
-		unsigned char c = (unsigned char)*path;
-
-		if ((c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
-		    strchr("/-._~", c))
-			uri[used++] = (char)c;
-		else
-			used += (size_t)sprintf(uri + used, "%%%02X", c);
-	}
-	uri[used] = '\0';
-}
-
-static int listen_path(struct server *server, const char *path, struct error *err)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int ret;
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return error_set_exit(err, EXIT_USAGE, -ENAMETOOLONG, "the socket %s: its path is too "
-				      "long, at most %zu bytes are possible", path,
-				      sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, path);
-	server->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (server->listen_fd < 0)
-		return error_set(err, -errno, "making a socket: %s", error_text(errno));
-	ret = socket_bind(server->listen_fd, &address);
-	if (ret == -EADDRINUSE && socket_is_dead(&address) && !unlink(path))
-		ret = socket_bind(server->listen_fd, &address);
-	if (ret == -EADDRINUSE)
-		return error_set(err, ret, "the socket %s is in use, or something else is there; "
-				 "choose another", path);
-	if (ret)
-		return error_set(err, ret, "making the socket %s: %s", path, error_text(ret));
-	server->socket = strdup(path);
-	if (!server->socket) {
-		unlink(path);
-		return error_set(err, -ENOMEM, "making the socket %s: out of memory", path);
-	}
-	uri_of_path(path, server->uri);
-	return 0;
-}
-
-static int listen_port(struct server *server, uint16_t port, struct error *err)
-{
-	struct sockaddr_in address = {
-		.sin_family = AF_INET, .sin_port = htons(port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-	socklen_t length = sizeof(address);
-	int one = 1;
-
-	server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (server->listen_fd < 0 ||
-	    setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    bind(server->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    getsockname(server->listen_fd, (struct sockaddr *)&address, &length) < 0)
-		return error_set(err, -errno, "listening on port %u of 127.0.0.1: %s; choose "
-				 "another with --port", port, error_text(errno));
-	sprintf(server->uri, "nbd://127.0.0.1:%u", ntohs(address.sin_port));
-	return 0;
-}
-
-static int server_listen(struct server *server, const struct server_options *options,
-			 struct error *err)
-{
-	int ret = options->socket ? listen_path(server, options->socket, err) :
-				    listen_port(server, options->port, err);
-
-	if (!ret && listen(server->listen_fd, 32) < 0)
-		ret = error_set(err, -errno, "listening at %s: %s", server->uri,
-				error_text(errno));
-	return ret;
 }
 
 /* ---- nbdkit ------------------------------------------------------------------------------ */
@@ -193,7 +88,7 @@ static int server_spawn(struct server *server, int control_fd, const char *plugi
 	const char *arguments[] = { NBDKIT, "-f", "--exit-with-parent", "--log=stderr",
 				    read_only ? "-r" : plugin, read_only ? plugin : control,
 				    read_only ? control : NULL, NULL };
-	CLEANUP_CLOSE int listen_fd = fcntl(server->listen_fd, F_DUPFD_CLOEXEC, 10);
+	CLEANUP_CLOSE int listen_fd = fcntl(server->listener.fd, F_DUPFD_CLOEXEC, 10);
 	CLEANUP_CLOSE int other_fd = fcntl(control_fd, F_DUPFD_CLOEXEC, 10);
 	CLEANUP_FREE char **environment = NULL;
 	size_t count = 0, kept = 0;
@@ -302,10 +197,10 @@ int server_start(const struct server_options *options, struct server **started,
 	*started = NULL;
 	if (!server)
 		return error_set(err, -ENOMEM, "starting nbdkit: out of memory");
-	server->listen_fd = server->control_fd = server->pid = -1;
+	server->listener.fd = server->control_fd = server->pid = -1;
 	ret = plugin_find(plugin, err);
 	if (!ret)
-		ret = server_listen(server, options, err);
+		ret = listener_open(options, &server->listener, err);
 	if (!ret && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		ret = error_set(err, -errno, "starting nbdkit: %s", error_text(errno));
 	server->control_fd = pair[0];
@@ -314,8 +209,8 @@ int server_start(const struct server_options *options, struct server **started,
 	if (pair[1] >= 0)
 		close(pair[1]);
 	/* Nobody shall wait for an answer of an nbdkit that has gone. */
-	if (server->listen_fd >= 0)
-		close(STEAL_FD(server->listen_fd));
+	if (server->listener.fd >= 0)
+		close(STEAL_FD(server->listener.fd));
 	if (!ret)
 		ret = server_settle(server, options, err);
 	if (ret == -EPIPE || ret == -ECONNRESET)
@@ -331,7 +226,7 @@ int server_start(const struct server_options *options, struct server **started,
 
 const char *server_uri(const struct server *server)
 {
-	return server->uri;
+	return server->listener.uri;
 }
 
 pid_t server_pid(const struct server *server)
@@ -400,11 +295,7 @@ int server_stop(struct server *server, uint64_t patience_ns, struct server_event
 		ret = server_end(server, patience_ns, err);
 	if (server->control_fd >= 0 && server_last_words(server, last, err))
 		ret = err->code;
-	if (server->socket)
-		unlink(server->socket);
-	free(server->socket);
-	if (server->listen_fd >= 0)
-		close(server->listen_fd);
+	listener_close(&server->listener);
 	if (server->control_fd >= 0)
 		close(server->control_fd);
 	free(server);

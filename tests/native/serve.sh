@@ -6,6 +6,7 @@
 # nothing is left.
 #
 # timeout: 200
+# full-timeout: 900
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -164,7 +165,7 @@ loop=$(losetup --find --show "$work/fuse/volume")
 defer losetup_end "$loop"
 mount_volume "$loop" "$work/mnt"
 pg_start "$work/mnt"
-"$pg_bin/pgbench" -n -T 120 -c 2 -U postgres -h "$work/mnt/run" postgres >"$work/pgbench" 2>&1 &
+"$pg_bin/pgbench" -n -T 120 -c 2 -R 50 -U postgres -h "$work/mnt/run" postgres >"$work/pgbench" 2>&1 &
 bench=$!
 defer clawback_stop $bench
 wait_for 100 serve_said complete
@@ -248,6 +249,8 @@ rm "$socket"
 
 echo "== looked into"
 mkdir "$work/look"
+look_release() { ! mountpoint -q "$work/look" || clawback umount "$work/look"; }
+defer look_release
 clawback mount v@2 "$work/look" "${clawback_key[@]}"
 test -s "$work/look/data/PG_VERSION" || fail "no file is there"
 mount_volume "$disk" "$work/mnt"
@@ -258,10 +261,10 @@ assert_refused 1 "already" clawback mount v@2 "$work/look" "${clawback_key[@]}"
 (cd "$work/look" && assert_refused 1 "busy" clawback umount "$work/look")
 clawback umount "$work/look"
 clawback mount v@1 "$work/look" "${clawback_key[@]}"
-kill -KILL "$(pgrep -f "clawback mount --config $clawback_config v@1")"
+kill -KILL "$(pgrep -f "clawback mount --config $clawback_config v.1 ")"
 clawback mount v@2 "$work/look" "${clawback_key[@]}"
 test -s "$work/look/data/PG_VERSION" || fail "no file is there"
-kill -KILL "$(pgrep -f "clawback mount --config $clawback_config v@2")"
+kill -KILL "$(pgrep -f "clawback mount --config $clawback_config v.2 ")"
 clawback umount "$work/look"
 ! mountpoint -q "$work/look" || fail "still mounted"
 assert_refused 1 "no clawback mount" clawback umount "$work/look"
