@@ -15,20 +15,22 @@ int frame_opener_init(struct frame_opener *opener, const struct plan *plan,
 
 void frame_opener_fini(struct frame_opener *opener)
 {
-	sealer_free(opener->sealer);
+	for (size_t i = 0; i < FRAME_SEALERS; i++)
+		sealer_free(opener->sealers[i].sealer);
 	frame_decoder_free(opener->decoder);
 	memset(opener, 0, sizeof(*opener));
 }
 
-/* Frames come in runs of one source. */
-static int opener_turn(struct frame_opener *opener, size_t source)
+static struct sealer *opener_sealer(struct frame_opener *opener, size_t source)
 {
-	if (opener->sealer && opener->source == source)
-		return 0;
-	sealer_free(opener->sealer);
-	opener->sealer = sealer_new(opener->sources->items[source].keys.data);
-	opener->source = source;
-	return opener->sealer ? 0 : -ENOMEM;
+	__typeof__(&opener->sealers[0]) cached = &opener->sealers[source % FRAME_SEALERS];
+
+	if (cached->sealer && cached->source == source)
+		return cached->sealer;
+	sealer_free(cached->sealer);
+	cached->sealer = sealer_new(opener->sources->items[source].keys.data);
+	cached->source = source;
+	return cached->sealer;
 }
 
 int frame_opener_open(struct frame_opener *opener, size_t source, uint32_t frame,
@@ -36,12 +38,13 @@ int frame_opener_open(struct frame_opener *opener, size_t source, uint32_t frame
 {
 	const struct plan *plan = opener->plan;
 	const struct map_frame *where = &plan->map.frames[frame];
+	struct sealer *sealer = opener_sealer(opener, source);
 	struct extent_list extents = EXTENT_LIST_INIT;
-	int ret = opener_turn(opener, source);
+	int ret;
 
-	if (ret)
-		return error_set(err, ret, "opening a frame: out of memory");
-	ret = frame_decode(opener->decoder, opener->sealer,
+	if (!sealer)
+		return error_set(err, -ENOMEM, "opening a frame: out of memory");
+	ret = frame_decode(opener->decoder, sealer,
 			   &opener->sources->items[source].point.volume, where, stored,
 			   where->length, plain, &extents, err);
 	if (!ret && frame_index_check(&plan->index, &plan->map, frame, &extents))

@@ -22,6 +22,10 @@ struct restore_target_options {
 	bool force;		/* an existing non-empty regular file may be replaced */
 	bool in_place;		/* keep what is there: only differing blocks are written */
 	bool cached;		/* all through the page cache: it is read meanwhile, too */
+	/* As in restore_options, and the point: a file that this journal says to be a
+	 * broken restore of it is kept, and needs no `force`. NULL is fine for both. */
+	const char *journal;
+	const struct point *point;
 };
 
 /*
@@ -55,13 +59,28 @@ struct restore_known {
 	const struct extent_list *changed;
 };
 
+struct restore_result;
+
 struct restore_options {
 	const struct restore_known *known;	/* NULL: anything can be there */
+	/*
+	 * Where to note what is done, so that a restore that breaks off can be taken up
+	 * by the next one of the same point to the same target; NULL: nowhere. What it
+	 * says is compared with what the target holds before it is believed. Begun when
+	 * a restore has taken `journal_delay_ns` (0: 3 s), and written as often, at
+	 * least four times a second; gone when it is done.
+	 * Not of a known target.
+	 */
+	const char *journal;
+	uint64_t journal_delay_ns;
 	uint32_t fetchers;	/* parallel ranged reads, default 4 */
 	uint32_t decoders;	/* default: online CPUs, at most 8 */
+	uint32_t held_bytes;	/* decoded frames kept for later, default 48 MiB */
 	bool verify;		/* read the target back; compare with the point's own
 				 * image digest if it has one, else block by block with
 				 * what was decoded: of a known target only that */
+	/* What will be done, before the first write. */
+	void (*planned)(void *context, const struct restore_result *plan);
 	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 	void *context;
 };
@@ -71,6 +90,8 @@ struct restore_result {
 	uint64_t volume_bytes, data_bytes, hole_bytes;
 	uint64_t written_bytes;	/* in place: only what differed */
 	uint64_t fetched_bytes, frames;
+	uint64_t requests;	/* for these frames; opening the point takes more */
+	uint64_t resumed_bytes;	/* of data_bytes: there already, and compared */
 	bool verified;
 };
 
@@ -100,26 +121,53 @@ struct plan_range {
 	size_t frame_count;
 };
 
-/* What to read for a point. Many threads may look at it at once. */
+/* A window, 256 blocks of the volume, some of which are data. */
+struct plan_window {
+	uint64_t number;	/* its first block over 256 */
+	uint32_t entry;		/* of the map: the first one that reaches into it */
+};
+
+/* Where a needed frame is wanted. */
+struct plan_use {
+	uint32_t first, last;	/* index into plan.windows */
+	uint32_t range;		/* index into plan.ranges */
+	uint16_t windows;	/* how many want blocks of it; 0: it is not needed */
+	bool stray;
+};
+
 struct plan {
+	uint64_t point;		/* its number */
 	struct places *places;	/* opened before the map: where its frames lie */
 	struct map map;		/* the whole volume's; narrowed, a delta onto the target */
 	struct frame_index index;
-	uint64_t point;		/* its number */
 	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
-	uint32_t *order;	/* needed frames: newest point first, as stored */
-	size_t frame_count;
+	uint64_t held_max;	/* of struct restore_options */
+	struct extent_list holes;
+	struct extent_list fills, clears; /* holes, by how they are made */
+
+	uint32_t *order;	/* needed frames as they are fetched: strays, then by
+				 * bands of windows, newest point first, as stored */
+	size_t frame_count, stray_count;
 	struct plan_range *ranges;
 	size_t range_count;
 	uint64_t *points;	/* numbers, falling */
 	size_t point_count;
-	struct extent_list holes;
+	struct plan_window *windows;
+	size_t window_count;
+	struct plan_use *uses;	/* of all frames of the map */
 };
 
-/* `known` NULL: all of the volume. */
+/* Both steps of it. */
 int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
 	      const struct key_ring *ring, const struct restore_known *known,
 	      struct error *err);
+/* The map and the holes (`known` NULL: all of the volume); the map may then lose entries
+ * that need not be restored. */
+int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err);
+/* All else. */
+int plan_finish(struct plan *plan, const struct point *point, struct error *err);
 void plan_fini(struct plan *plan);
 
 /* Bytes of the volume in [block, block + count): the last block may be cut. */
@@ -136,20 +184,24 @@ struct source_list {
 	size_t count;
 };
 
-/* Loads and opens all, in parallel: a wrong key must show before the first write.
- * `list` is zero; source_list_fini on success and on failure. */
+/* Loads and opens all, in parallel: a wrong key must show before the first write. `list` is
+ * zero; source_list_fini on success and on failure. */
 int source_list_open(struct source_list *list, const struct plan *plan,
 		     const struct point *point, const struct key_ring *ring,
 		     uint32_t threads, struct error *err);
 void source_list_fini(struct source_list *list);
+
+#define FRAME_SEALERS 16u
 
 /* Turns frames as they are stored into blocks; one thread. */
 struct frame_opener {
 	const struct plan *plan;
 	const struct source_list *sources;
 	struct frame_decoder *decoder;
-	struct sealer *sealer;	/* for the keys of `source` */
-	size_t source;
+	struct {
+		size_t source;
+		struct sealer *sealer;
+	} sealers[FRAME_SEALERS];	/* by source modulo that */
 };
 
 /* -ENOMEM; frame_opener_fini on success and on failure. */
@@ -185,7 +237,6 @@ int target_read(struct restore_target *target, uint64_t offset, void *buffer,
 		size_t length, struct error *err);
 /* An error is final: the kernel may have dropped what it could not write. */
 int target_sync(struct restore_target *target, struct error *err);
-
 bool target_is_device(const struct restore_target *target);
 /* The length of a file; 0 for a device. */
 int target_length(const struct restore_target *target, uint64_t *bytes, struct error *err);

@@ -43,7 +43,7 @@ int server_export(const struct server *server, const char *path, const char *for
 	ret = file_create(partial, "", 0, 0600);
 	if (ret)
 		return error_set(err, ret, "making %s: %s", partial, error_text(ret));
-	ret = program_run(command, "qemu-utils", err);
+	ret = helper_run(command, "qemu-utils", err);
 	if (!ret)
 		ret = export_publish(partial, path, force, err);
 	if (ret)

@@ -117,11 +117,11 @@ static int mounted_fuse(struct mounted *mounted, struct error *err)
 	place_path(mounted->place, "nbd/volume", volume);
 	place_path(mounted->place, "socket", socket);
 	unlink(pid_file);
-	ret = program_start(command, &mounted->fuse_pid, err);
+	ret = helper_start(command, &mounted->fuse_pid, err);
 	while (!ret && access(pid_file, F_OK)) {
 		if (waitpid(mounted->fuse_pid, &status, WNOHANG) > 0) {
 			mounted->fuse_pid = 0;
-			return program_failed(command, status, "libnbd-bin", err);
+			return helper_failed(command, status, "libnbd-bin", err);
 		}
 		ret = interrupt_check(err);
 		if (!ret && serve_now_ns() > limit)
@@ -155,7 +155,7 @@ static int mounted_mount(struct mounted *mounted, const struct mount_options *op
 	/* The volume itself may be mounted here, too: XFS looks at its uuid. */
 	snprintf(words, sizeof(words), "ro%s%s%s", !strcmp(type, "xfs") ? ",nouuid" : "",
 		 options->options ? "," : "", options->options ? options->options : "");
-	ret = program_run(command, "mount", err);
+	ret = helper_run(command, "mount", err);
 	if (!ret)
 		mounted->device = place_device(mounted->folder);
 	return ret ? error_prefix(err, "mounting the %s on the volume at %s", type,

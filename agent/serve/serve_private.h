@@ -235,14 +235,14 @@ void place_remove(const char *place);
 /* Unmounts what a dead one left; its lock is ours. */
 int place_sweep(const char *place, const char *folder, struct error *err);
 
-/* ---- program.c ------------------------------------------------------------------- */
+/* ---- helper.c -------------------------------------------------------------------- */
 
 /* Runs to its end. */
-int program_run(const char *const command[], const char *package, struct error *err);
+int helper_run(const char *const command[], const char *package, struct error *err);
 /* Ends with us, by SIGTERM. */
-int program_start(const char *const command[], pid_t *pid, struct error *err);
+int helper_start(const char *const command[], pid_t *pid, struct error *err);
 /* What its wait status, not 0, means. */
-int program_failed(const char *const command[], int status, const char *package,
+int helper_failed(const char *const command[], int status, const char *package,
 		   struct error *err);
 
 /* ---- loop.c ------------------------------------------------------------------------ */

@@ -5,7 +5,7 @@
 # the point and what was written since. Files can be looked into, images exported, and
 # nothing is left.
 #
-# timeout: 200
+# timeout: 400
 # full-timeout: 900
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"

@@ -11,7 +11,7 @@
 
 /* stdout is for our own data; what dies with us has a group of its own, so that a signal
  * of the terminal does not end it before its time. */
-static void program_exec(const char *const command[], bool tied, pid_t parent)
+static void helper_exec(const char *const command[], bool tied, pid_t parent)
 {
 	static const struct sigaction by_default = { .sa_handler = SIG_DFL };
 	sigset_t none;
@@ -30,18 +30,18 @@ static void program_exec(const char *const command[], bool tied, pid_t parent)
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
-int program_start(const char *const command[], pid_t *pid, struct error *err)
+int helper_start(const char *const command[], pid_t *pid, struct error *err)
 {
 	pid_t parent = getpid();
 
 	*pid = fork();
 	if (!*pid)
-		program_exec(command, true, parent);
+		helper_exec(command, true, parent);
 	return *pid < 0 ? error_set(err, -errno, "starting %s: %s", command[0],
 				    error_text(errno)) : 0;
 }
 
-int program_failed(const char *const command[], int status, const char *package,
+int helper_failed(const char *const command[], int status, const char *package,
 		   struct error *err)
 {
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
@@ -52,12 +52,12 @@ int program_failed(const char *const command[], int status, const char *package,
 			 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-int program_run(const char *const command[], const char *package, struct error *err)
+int helper_run(const char *const command[], const char *package, struct error *err)
 {
 	int status = 0, ret;
 	pid_t pid;
 
-	ret = program_start(command, &pid, err);
+	ret = helper_start(command, &pid, err);
 	while (!ret && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		if (interrupt_requested())
 			kill(pid, SIGTERM);
@@ -65,5 +65,5 @@ int program_run(const char *const command[], const char *package, struct error *
 		ret = interrupt_check(err);
 	if (ret || (WIFEXITED(status) && !WEXITSTATUS(status)))
 		return ret;
-	return program_failed(command, status, package, err);
+	return helper_failed(command, status, package, err);
 }
