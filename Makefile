@@ -1,6 +1,6 @@
 # clawback
 #
-#   make [all]      the program, build/clawback
+#   make [all]      the program, build/clawback, and its plugin for nbdkit
 #   make check      builds and runs the unit tests; checks headers and layers
 #   make tests      builds every test program, runs none
 #   make fuzz       fuzzes every decoder of bytes from outside: scripts/fuzz
@@ -47,7 +47,8 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 ifneq ($(FUZZ),)
 WARNINGS += -Wno-format-nonliteral	# clang's is stricter than gcc's
 endif
-HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection
+# Position-independent for the nbdkit plugin, which is a shared object of the same objects.
+HARDENING := -fPIC -fno-semantic-interposition -fstack-protector-strong -fstack-clash-protection
 LINK_HARDENING := -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack
 ifeq ($(SANITIZER)$(COVERAGE),)
 HARDENING += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
@@ -79,18 +80,22 @@ say =
 endif
 
 # Rooms from the top down: each may use those to its right.
-ROOMS := agent/cli agent/kit agent/protect agent/drill agent/restore agent/config agent/repo agent/pipeline \
+ROOMS := agent/cli agent/kit agent/nbd agent/protect agent/drill agent/serve agent/restore agent/config agent/repo agent/pipeline \
 	agent/adopt agent/disk agent/volume agent/store agent/crypto bpf blockmap agent/policy agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))
 PRESENT := $(foreach r,$(ROOMS),$(if $(call room_sources,$(r)),$(r)))
 LIBRARIES := $(foreach r,$(PRESENT),$(BUILD)/lib/$(call room_name,$(r)).a)
 
+# nbdkit loads it. A sanitizer would have to be in nbdkit before.
+PLUGIN := $(if $(SANITIZER),,$(BUILD)/nbdkit-clawback-plugin.so)
+PLUGIN_LIBRARIES := $(filter-out %/cli.a %/nbd.a,$(LIBRARIES))
+
 # The room and all below it, for a test of room NAME.
 from_room = $(if $(filter $(1),$(call room_name,$(firstword $(2)))),$(2),$(if $(2),$(call from_room,$(1),$(wordlist 2,99,$(2)))))
 archives = $(foreach r,$(1),$(BUILD)/lib/$(call room_name,$(r)).a)
 
-all: $(BUILD)/clawback
+all: $(BUILD)/clawback $(PLUGIN)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -133,6 +138,12 @@ $(foreach r,$(PRESENT),$(eval $(call room_rules,$(r))))
 $(BUILD)/clawback: $(LIBRARIES)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LIBS)
+
+$(BUILD)/nbdkit-clawback-plugin.so: $(BUILD)/obj/agent/nbd/plugin.o $(PLUGIN_LIBRARIES)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -pie,$(LINK_HARDENING)) -shared -o $@ $< \
+		-Wl,--exclude-libs,ALL -Wl,--as-needed \
+		-Wl,--start-group $(PLUGIN_LIBRARIES) -Wl,--end-group $(LIBS)
 
 # ---- tests --------------------------------------------------------------------
 # tests/unit/ROOM_*.c and tests/native/ROOM_*.c link against ROOM and what is
@@ -192,7 +203,7 @@ coverage:
 	$(Q)scripts/coverage
 
 # ---- installing ---------------------------------------------------------------
-install: $(BUILD)/clawback
+install: $(BUILD)/clawback $(PLUGIN)
 	install -D -m 755 $(BUILD)/clawback $(DESTDIR)$(PREFIX)/sbin/clawback
 	install -D -m 644 docs/clawback.8 $(DESTDIR)$(PREFIX)/share/man/man8/clawback.8
 	install -d -m 755 $(DESTDIR)$(PREFIX)/share/man/man5

@@ -27,6 +27,19 @@ void log_set_format(enum log_format format)
 			       log_stderr_is_journal() ? WAY_JOURNAL : WAY_TEXT);
 }
 
+enum log_level log_get_level(void)
+{
+	return (enum log_level)atomic_load(&log_level);
+}
+
+enum log_format log_get_format(void)
+{
+	int way = atomic_load(&log_way);
+
+	return way == WAY_TEXT ? LOG_FORMAT_TEXT : way == WAY_JSON ? LOG_FORMAT_JSON :
+	       LOG_FORMAT_AUTO;
+}
+
 int log_format_parse(const char *name, enum log_format *format)
 {
 	static const char *const names[] = {

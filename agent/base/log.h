@@ -24,6 +24,9 @@ enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 void log_set_format(enum log_format format);
 /* "auto", "text", "json"; -EINVAL. */
 int log_format_parse(const char *name, enum log_format *format);
+/* What was set, to be handed on to another process of ours. */
+enum log_level log_get_level(void);
+enum log_format log_get_format(void);
 /* Whether lines are text for people, so that other such lines may stand beside them. */
 bool log_is_text(void);
 

@@ -70,7 +70,8 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
 	verb_verify, verb_forget, verb_keep, verb_prune, verb_adopt, verb_release, verb_protect,
-	verb_replicate, verb_drill, verb_recovery_kit;
+	verb_replicate, verb_drill, verb_recovery_kit, verb_serve, verb_mount, verb_umount,
+	verb_export;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);
@@ -109,6 +110,39 @@ int cli_take_passphrase_fd(struct passphrase_options *options, const char *value
 /* EXIT_WRONG_KEY with a hint when none was given and `required`; else NULL. */
 int cli_key_load(const struct cli_key *key, bool required,
 		 struct recovery_private **recovery, struct error *err);
+
+/*
+ * The point `which`, as cli_split_point found it, of the volume that the first argument
+ * names, from --store or the first store that has all of it (the first one's error is told
+ * when none has); and the key that opens it. Zero before, but for `which`;
+ * cli_origin_close on success and on failure.
+ */
+struct cli_origin {
+	const char *which;
+	struct host host;
+	struct point point;
+	const struct config_store *store;	/* NULL: not open */
+	struct recovery_private *recovery;
+};
+/* `look`: nothing is changed here, so no repository is pinned. */
+int cli_origin_open(struct cli *cli, const struct cli_key *key, bool look,
+		    struct cli_origin *origin, struct error *err);
+void cli_origin_close(struct cli_origin *origin);
+
+/* What a server is told to serve that point: serving.c. Holds the key. */
+#define CLI_SERVING_MAX 96
+struct cli_serving {
+	char *settings[CLI_SERVING_MAX + 1];	/* ends with NULL */
+	size_t count;
+};
+int cli_serving_init(struct cli_serving *serving, struct cli *cli,
+		     const struct cli_origin *origin, struct error *err);
+int cli_serving_add(struct cli_serving *serving, struct error *err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void cli_serving_fini(struct cli_serving *serving);
+/* Where sockets and mounts are by default, made if need be. */
+#define CLI_RUN_FOLDER "/run/clawback"
+int cli_run_folder(struct error *err);
 
 /*
  * rewind.c: a restore in place. The volume whose own device it goes to: `to`, or without

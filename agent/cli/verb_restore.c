@@ -181,100 +181,6 @@ static int restore_to(struct cli *cli, struct host *host, const struct point *po
 	return ret ? ret : restore_print(cli, point, &result, false, err);
 }
 
-/* ---- from where ---------------------------------------------------------- */
-
-/* What is restored, and from where: all opened. */
-struct origin {
-	struct host host;
-	struct point point;
-	struct recovery_private *recovery;	/* asked for once */
-};
-
-static int origin_open(struct cli *cli, const struct config_store *store, const char *volume_name,
-		       const char *which, struct origin *origin, struct error *err)
-{
-	struct repo_volume volume;
-	int ret = host_open_at(&cli->config, store, of(cli)->dry_run ? HOST_LOOK : 0,
-			       &origin->host, err);
-
-	if (ret)
-		return ret;
-	of(cli)->store = origin->host.store;
-	of(cli)->prices = store;
-	ret = repo_volume_find(origin->host.repo, volume_name, &volume, err);
-	if (!ret)
-		ret = point_find(origin->host.repo, &volume.id, which, &origin->point, err);
-	if (ret)
-		host_close(&origin->host);
-	return ret;
-}
-
-static void origin_close(struct origin *origin)
-{
-	point_fini(&origin->point);
-	host_close(&origin->host);
-}
-
-static int origin_key(struct cli *cli, struct origin *origin, struct error *err)
-{
-	return origin->recovery ? 0 : cli_key_load(&of(cli)->key, true, &origin->recovery, err);
-}
-
-/* With further stores it is looked first whether all is there. */
-static int origin_try(struct cli *cli, const struct config_store *store, const char *volume_name,
-		      const char *which, struct origin *origin, struct error *err)
-{
-	struct key_ring ring;
-	int ret = origin_open(cli, store, volume_name, which, origin, err);
-
-	if (ret)
-		return ret;
-	ret = origin_key(cli, origin, err);
-	if (!ret && !cli->store && cli->config.store_count) {
-		ring = (struct key_ring){ .recovery = origin->recovery };
-		ret = point_complete(origin->host.repo, &origin->point, &ring, err);
-	}
-	if (ret)
-		origin_close(origin);
-	return ret;
-}
-
-/* Another store has no other key, and is no answer to a wrong option. */
-static bool elsewhere(const struct error *err)
-{
-	return err->exit != EXIT_USAGE && err->exit != EXIT_INTERRUPTED &&
-	       err->exit != EXIT_WRONG_KEY;
-}
-
-/* The first store, else the further ones in their order. The first one's error is told
- * when none has it. */
-static int origin_find(struct cli *cli, const char *volume_name, const char *which,
-		       struct origin *origin, struct error *err)
-{
-	const struct config *config = &cli->config;
-	const struct config_store *store;
-	int ret = cli_store(cli, &store, err);
-
-	if (!ret)
-		ret = origin_try(cli, store, volume_name, which, origin, err);
-	for (size_t i = 0; ret && !cli->store && i < config->store_count && elsewhere(err); i++) {
-		struct error one = ERROR_INIT;
-
-		if (!i)
-			log_warning("store %s: %s", store->name, err->message);
-		if (!origin_try(cli, &config->stores[i], volume_name, which, origin, &one)) {
-			log_note("restoring from store %s", config->stores[i].name);
-			return 0;
-		}
-		log_warning("store %s: %s", config->stores[i].name, one.message);
-		if (!elsewhere(&one)) {
-			*err = one;
-			break;
-		}
-	}
-	return ret ? err->code : 0;
-}
-
 static int restore_own(struct cli *cli, struct host *host, const struct point *point,
 		       const struct key_ring *ring, struct error *err)
 {
@@ -308,25 +214,25 @@ static int restore_where(struct cli *cli, struct error *err)
 
 static int restore_run_verb(struct cli *cli, struct error *err)
 {
-	struct origin origin = { .recovery = NULL };
+	struct cli_origin origin = { .recovery = NULL };
 	struct key_ring ring;
-	const char *which;
 	int ret;
 
-	cli_split_point(cli->arguments[0], &which);
+	cli_split_point(cli->arguments[0], &origin.which);
 	ret = restore_where(cli, err);
 	if (!ret)
-		ret = origin_find(cli, cli->arguments[0], which, &origin, err);
+		ret = cli_origin_open(cli, &of(cli)->key, of(cli)->dry_run, &origin, err);
 	if (!ret) {
+		of(cli)->store = origin.host.store;
+		of(cli)->prices = origin.store;
 		ring = (struct key_ring){ .recovery = origin.recovery };
 		ret = (of(cli)->own ? restore_own : restore_to)(cli, &origin.host, &origin.point,
 								&ring, err);
 		if (ret && err->exit == EXIT_UNTRUSTWORTHY && cli->config.store_count)
 			error_hint(err, "another store may have it whole: --store NAME, with "
 				   "--in-place or --force for what is there by now");
-		origin_close(&origin);
 	}
-	recovery_private_free(origin.recovery);
+	cli_origin_close(&origin);
 	return ret;
 }
 

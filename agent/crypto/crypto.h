@@ -118,6 +118,14 @@ int recovery_public_load(const char *path, struct recovery_public *public,
 int recovery_private_load(const char *path, const struct passphrase *passphrase,
 			  struct recovery_private **private, struct error *err);
 void recovery_private_free(struct recovery_private *private);
+/*
+ * The key itself, to be handed to another process of ours over what nobody else can read;
+ * to be wiped there and here. A new one from that: -ENOMEM, -EIO.
+ */
+int recovery_private_get(const struct recovery_private *private,
+			 uint8_t key[static CRYPTO_KEY_SIZE], struct error *err);
+int recovery_private_set(const uint8_t key[static CRYPTO_KEY_SIZE],
+			 struct recovery_private **private, struct error *err);
 void recovery_private_public(const struct recovery_private *private,
 			     struct recovery_public *public);
 

@@ -167,6 +167,36 @@ int recovery_private_load(const char *path, const struct passphrase *passphrase,
 	return openssl_forget(0);
 }
 
+int recovery_private_get(const struct recovery_private *private,
+			 uint8_t key[static CRYPTO_KEY_SIZE], struct error *err)
+{
+	size_t length = CRYPTO_KEY_SIZE;
+
+	if (EVP_PKEY_get_raw_private_key(private->key, key, &length) != 1 ||
+	    length != CRYPTO_KEY_SIZE)
+		return openssl_error(err, "hand on the recovery key");
+	return 0;
+}
+
+int recovery_private_set(const uint8_t key[static CRYPTO_KEY_SIZE],
+			 struct recovery_private **private, struct error *err)
+{
+	CLEANUP_PKEY EVP_PKEY *pkey = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, key,
+								   CRYPTO_KEY_SIZE);
+	struct recovery_public public;
+
+	*private = NULL;
+	if (!pkey || !recovery_public_raw(pkey, &public))
+		return openssl_error(err, "take over the recovery key");
+	*private = calloc(1, sizeof(**private));
+	if (!*private)
+		return error_set(err, -ENOMEM, "cannot take over the recovery key: %s",
+				 error_text(-ENOMEM));
+	(*private)->key = STEAL(pkey);
+	(*private)->public = public;
+	return 0;
+}
+
 void recovery_private_free(struct recovery_private *private)
 {
 	if (!private)

@@ -5,7 +5,6 @@
 #include "agent/restore/restore_private.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 
 static int stopped(struct error *err)
@@ -42,18 +41,6 @@ static void range_done(struct job *job, uint32_t range)
 	free(data);
 }
 
-static struct sealer *writer_sealer(struct writer *writer, size_t source)
-{
-	__typeof__(&writer->sealers[0]) cached = &writer->sealers[source % WRITER_SEALERS];
-
-	if (cached->sealer && cached->source == source)
-		return cached->sealer;
-	sealer_free(cached->sealer);
-	cached->sealer = sealer_new(writer->job->sources.items[source].keys.data);
-	cached->source = source;
-	return cached->sealer;
-}
-
 /* Of the blocks needed from it, for reading back. */
 static int frame_digest(struct job *job, uint32_t frame, const uint8_t *plain,
 			struct error *err)
@@ -81,27 +68,13 @@ int frame_open(struct writer *writer, uint32_t frame, uint8_t *plain, struct err
 	struct job *job = writer->job;
 	uint32_t at = job->plan.uses[frame].range;
 	const struct plan_range *range = &job->plan.ranges[at];
-	const struct source *source = &job->sources.items[range->source];
-	const struct map_frame *where = &job->plan.map.frames[frame];
-	struct sealer *sealer = writer_sealer(writer, range->source);
-	struct extent_list extents = EXTENT_LIST_INIT;
+	uint64_t skip = job->plan.map.frames[frame].offset - range->offset;
 	const uint8_t *stored = range_wait(job, at);
 	int ret;
 
 	if (!stored)
 		return stopped(err);
-	if (!sealer)
-		return error_set(err, -ENOMEM, "restoring: out of memory");
-	ret = frame_decode(writer->decoder, sealer, &source->point.volume, where,
-			   stored + (where->offset - range->offset), where->length, plain,
-			   &extents, err);
-	if (!ret && frame_index_check(&job->plan.index, &job->plan.map, frame, &extents))
-		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
-				     "frame %" PRIu32 " of point %" PRIu64
-				     " does not hold the blocks that the map of point %"
-				     PRIu64 " says", where->number, where->point,
-				     job->point->number);
-	extent_list_fini(&extents);
+	ret = frame_opener_open(&writer->opener, range->source, frame, stored + skip, plain, err);
 	if (!ret)
 		ret = frame_digest(job, frame, plain, err);
 	if (!ret)

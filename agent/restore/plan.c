@@ -152,6 +152,7 @@ int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
 	if (!ret)
 		ret = places_full_map(plan->places, point, ring, &plan->map, err);
 	if (!ret) {
+		plan->point = point->number;
 		plan->volume_bytes = point->volume_bytes;
 		ret = plan_check(plan, point, err);
 	}

@@ -5,6 +5,7 @@
  *   differ  … and of a target that is known, only what can be unlike the point
  *   sweep   in which order: windows of the volume, and which frames each wants when
  *   source  the points that hold those frames, and their keys
+ *   opener  a frame as it is stored to blocks
  *   fetch   threads that read ranges of segments, in that order
  *   frames  decoding, each frame once, and keeping it while windows want it
  *   work    what is to be done next
@@ -36,7 +37,6 @@
 
 #define WINDOW_BLOCKS 256u		/* written at once, aligned */
 #define WINDOW_BYTES (WINDOW_BLOCKS * BLOCK_BYTES)
-#define RANGE_BYTES_MAX (4u << 20)	/* one read from the store */
 #define RANGE_GAP_MAX (64u << 10)	/* read over rather than asking twice */
 #define BAND_BYTES (8u << 20)		/* as stored: what is fetched before what is behind */
 #define BAND_WINDOWS 64u
@@ -50,7 +50,6 @@
 #define COMPARE_PIECE_BYTES (1u << 20)	/* read back and compared at once */
 #define RESTORE_THREADS_MAX PARALLEL_THREADS_MAX
 
-_Static_assert(RANGE_BYTES_MAX >= FRAME_STORED_MAX, "a range holds a frame");
 _Static_assert(BAND_BYTES + WINDOW_STORED_MAX <= BAND_FETCH_MAX &&
 	       BAND_FETCH_MAX + RANGE_BYTES_MAX <= FETCH_BYTES_MAX,
 	       "what one band wants can be in memory at once");
@@ -62,109 +61,30 @@ struct restore_target {
 	int direct_fd;		/* the same device, O_DIRECT; -1 for a file */
 	char *path;
 	bool is_device;
-	bool in_place;
+	bool in_place, cached;
 	bool created;		/* by us: removed again if nothing was written */
 	bool resumes;		/* a broken restore: what is there is kept and compared */
 	atomic_bool touched;	/* its content was changed */
 	atomic_bool cannot_punch, cannot_zero;
 };
 
-/* Gives a file its size (empty first, unless in place). Before any write. */
-int target_prepare(struct restore_target *target, uint64_t bytes,
-		   struct error *err);
-/* Whether holes need work: a file made anew has them already. */
-bool target_needs_holes(const struct restore_target *target);
-/*
- * Makes [offset, offset + length) what `data` says (NULL: zero; then length is not
- * limited unless in place). In place: reads first, into `scratch`
- * (COMPARE_PIECE_BYTES, as is then the limit of length; else NULL will do), and
- * writes what differs.
- * `written` grows by the bytes written or cleared.
- */
-int target_put(struct restore_target *target, uint64_t offset,
-	       const uint8_t *data, size_t length, uint8_t *scratch,
-	       uint64_t *written, struct error *err);
 /* Whether it can go by O_DIRECT: to a device, long, and aligned. */
 bool target_takes_direct(const struct restore_target *target, const uint8_t *data,
 			 size_t length);
 /* Waits for it. */
 int target_write(struct restore_target *target, uint64_t offset, const uint8_t *data,
 		 size_t length, struct error *err);
-int target_read(struct restore_target *target, uint64_t offset, void *buffer,
-		size_t length, struct error *err);
-/* The same, past the page cache where that is possible; -errno. */
+/* target_read, past the page cache where that is possible; -errno. */
 int target_read_medium(struct restore_target *target, uint64_t offset, uint8_t *buffer,
 		       size_t length);
 /* The next offset >= `offset` that may hold data, at most `limit`; what lies
  * before reads as zero without being read. */
 uint64_t target_next_data(struct restore_target *target, uint64_t offset,
 			  uint64_t limit);
-int target_sync(struct restore_target *target, struct error *err);
 /* Forgets cached pages, so that what is read next comes from the medium. */
 void target_drop_cache(struct restore_target *target);
 
 /* ---- plan.c, sweep.c ---------------------------------------------------- */
-
-/* One read from the store: order[first_frame] … , all in one segment. */
-struct plan_range {
-	uint64_t offset;
-	uint32_t length;
-	uint32_t segment;
-	size_t source;		/* index into plan.points */
-	size_t first_frame;
-	size_t frame_count;
-};
-
-/* WINDOW_BLOCKS of the volume, some of which are data. */
-struct plan_window {
-	uint64_t number;	/* its first block over WINDOW_BLOCKS */
-	uint32_t entry;		/* of the map: the first one that reaches into it */
-};
-
-/* Where a needed frame is wanted. */
-struct plan_use {
-	uint32_t first, last;	/* index into plan.windows */
-	uint32_t range;		/* index into plan.ranges */
-	uint16_t windows;	/* how many want blocks of it; 0: it is not needed */
-	bool stray;
-};
-
-struct plan {
-	struct places *places;	/* opened before the map: where its frames lie */
-	struct map map;		/* the whole volume's; narrowed, a delta onto the target */
-	struct frame_index index;
-	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
-	uint64_t held_max;	/* of struct restore_options */
-	struct extent_list holes;
-	struct extent_list fills, clears; /* holes, by how they are made */
-
-	uint32_t *order;	/* needed frames as they are fetched: strays, then by
-				 * bands of windows, newest point first, as stored */
-	size_t frame_count, stray_count;
-	struct plan_range *ranges;
-	size_t range_count;
-	uint64_t *points;	/* numbers, falling */
-	size_t point_count;
-	struct plan_window *windows;
-	size_t window_count;
-	struct plan_use *uses;	/* of all frames of the map */
-};
-
-/* Both steps of it. */
-int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, const struct restore_known *known,
-	      struct error *err);
-/* The map and the holes (`known` NULL: all of the volume); the map may then lose entries
- * that need not be restored. */
-int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, const struct restore_known *known,
-	      struct error *err);
-/* All else. */
-int plan_finish(struct plan *plan, const struct point *point, struct error *err);
-void plan_fini(struct plan *plan);
-
-/* Bytes of the volume in [block, block + count): the last block may be cut. */
-uint64_t plan_clip(const struct plan *plan, uint64_t block, uint64_t count);
 
 /* The windows that hold data, from the map. -ENOMEM, -EOVERFLOW. */
 int plan_windows(struct plan *plan);
@@ -175,25 +95,6 @@ int plan_sweep(struct plan *plan);
 
 /* Leaves of plan.map what the target may have otherwise. -errno. */
 int plan_narrow(struct plan *plan, const struct restore_known *known);
-
-/* ---- source.c ---------------------------------------------------------- */
-
-/* A point that holds needed frames. */
-struct source {
-	struct point point;
-	struct point_keys keys;
-};
-
-struct source_list {
-	struct source *items;	/* as plan.points */
-	size_t count;
-};
-
-/* Loads and opens all, in parallel: a wrong key must show before the first write. */
-int source_list_open(struct source_list *list, const struct plan *plan,
-		     const struct point *point, const struct key_ring *ring,
-		     uint32_t threads, struct error *err);
-void source_list_fini(struct source_list *list);
 
 /* ---- run.c ------------------------------------------------------------- */
 
@@ -301,16 +202,10 @@ void output_fini(struct output *output);
 
 /* ---- write.c ---------------------------------------------------- */
 
-#define WRITER_SEALERS 16u
-
 struct writer {
 	struct job *job;
 	size_t window;			/* being put together, or SIZE_MAX; under job.lock */
-	struct frame_decoder *decoder;
-	struct {
-		size_t source;
-		struct sealer *sealer;
-	} sealers[WRITER_SEALERS];	/* by source modulo that */
+	struct frame_opener opener;
 	struct tagger *tagger;		/* with a journal */
 	uint8_t *plain, *scratch;	/* scratch: in place only */
 	struct output output;

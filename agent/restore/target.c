@@ -167,6 +167,7 @@ int restore_target_open(const char *path,
 	if (!new || !(new->path = strdup(path)))
 		return error_set(err, -ENOMEM, "opening %s: out of memory", path);
 	new->in_place = options->in_place;
+	new->cached = options->cached;
 	if (stat(path, &st) == 0) {
 		if (S_ISBLK(st.st_mode))
 			ret = target_open_device(new, &st, options->bytes, err);
@@ -233,4 +234,20 @@ int target_prepare(struct restore_target *target, uint64_t bytes,
 bool target_needs_holes(const struct restore_target *target)
 {
 	return target->is_device || target->in_place || target->resumes;
+}
+
+bool target_is_device(const struct restore_target *target)
+{
+	return target->is_device;
+}
+
+int target_length(const struct restore_target *target, uint64_t *bytes, struct error *err)
+{
+	struct stat st = { .st_size = 0 };
+
+	if (!target->is_device && fstat(target->fd, &st) < 0)
+		return error_set(err, -errno, "looking at %s: %s", target->path,
+				 error_text(errno));
+	*bytes = (uint64_t)st.st_size;
+	return 0;
 }

@@ -28,7 +28,7 @@
 bool target_takes_direct(const struct restore_target *target, const uint8_t *data,
 			 size_t length)
 {
-	return target->direct_fd >= 0 && length >= LONG_RUN_BYTES &&
+	return target->direct_fd >= 0 && !target->cached && length >= LONG_RUN_BYTES &&
 	       length % BLOCK_BYTES == 0 && (uintptr_t)data % BLOCK_BYTES == 0;
 }
 

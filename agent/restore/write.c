@@ -254,14 +254,14 @@ static int write_hole(struct writer *writer, const struct work *work,
 static int writer_init(struct writer *writer, struct error *err)
 {
 	struct job *job = writer->job;
+	int ret = frame_opener_init(&writer->opener, &job->plan, &job->sources);
 
-	writer->decoder = frame_decoder_new();
 	writer->plain = aligned_alloc(BLOCK_BYTES, FRAME_PLAIN_MAX);
 	if (job->target->in_place)
 		writer->scratch = aligned_alloc(BLOCK_BYTES, COMPARE_PIECE_BYTES);
 	if (job->journal)
 		writer->tagger = tagger_new(journal_key(job->journal));
-	if (!writer->decoder || !writer->plain ||
+	if (ret || !writer->plain ||
 	    (job->target->in_place && !writer->scratch) || (job->journal && !writer->tagger))
 		return error_set(err, -ENOMEM, "restoring: out of memory");
 	return output_init(&writer->output, job, err);
@@ -269,9 +269,7 @@ static int writer_init(struct writer *writer, struct error *err)
 
 static void writer_fini(struct writer *writer)
 {
-	for (size_t i = 0; i < WRITER_SEALERS; i++)
-		sealer_free(writer->sealers[i].sealer);
-	frame_decoder_free(writer->decoder);
+	frame_opener_fini(&writer->opener);
 	tagger_free(writer->tagger);
 	output_fini(&writer->output);
 	free(writer->plain);

@@ -38,6 +38,7 @@ sort >"$work/wanted" <<-END
 	lib/systemd/system/clawback-handover.service -rw-r--r--
 	lib/systemd/system/clawback-protect.service -rw-r--r--
 	$(cd scripts/hooks && printf 'usr/lib/clawback/hooks/%s -rwxr-xr-x\n' *)
+	usr/lib/clawback/nbdkit-clawback-plugin.so -rw-r--r--
 	usr/sbin/clawback -rwxr-xr-x
 	usr/share/initramfs-tools/hooks/clawback -rwxr-xr-x
 	usr/share/initramfs-tools/scripts/local-premount/clawback -rwxr-xr-x

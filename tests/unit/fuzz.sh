@@ -49,6 +49,7 @@ agent/repo/retention.c repo_retention
 agent/repo/retention_json.c repo_retention
 agent/restore/journal_codec.c restore_journal
 agent/restore/plan.c restore_plan
+agent/serve/present.c serve_present
 agent/store/credentials.c store_credentials
 agent/store/s3_endpoint.c store_url
 agent/store/s3_transfer.c store_answers
