@@ -78,7 +78,7 @@ say =
 endif
 
 # Rooms from the top down: each may use those to its right.
-ROOMS := agent/cli agent/protect agent/restore agent/config agent/repo agent/pipeline \
+ROOMS := agent/cli agent/recover agent/protect agent/restore agent/config agent/repo agent/pipeline \
 	agent/adopt agent/disk agent/volume agent/store agent/crypto bpf blockmap agent/policy agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))

@@ -21,6 +21,9 @@ struct restore_target_options {
 	uint64_t bytes;		/* what will be written: the volume's size */
 	bool force;		/* an existing non-empty regular file may be replaced */
 	bool in_place;		/* keep what is there: only differing blocks are written */
+	/* Of a device: what is a hole in the point stays as it is, and what lies beyond the
+	 * device's end, which may be too small, is left out. Not to be verified. */
+	bool data_only;
 };
 
 /*

@@ -36,6 +36,8 @@ struct restore_target {
 	char *path;
 	bool is_device;
 	bool in_place;
+	bool data_only;
+	uint64_t bytes;		/* of a device */
 	bool created;		/* by us: removed again if nothing was written */
 	atomic_bool touched;	/* its content was changed */
 	atomic_bool cannot_punch, cannot_zero;

@@ -82,7 +82,8 @@ static int target_open_device(struct restore_target *target,
 	if (ioctl(target->fd, BLKGETSIZE64, &have) < 0)
 		return error_set(err, -errno, "asking the size of %s: %s",
 				 target->path, error_text(errno));
-	if (have < bytes)
+	target->bytes = have;
+	if (have < bytes && !target->data_only)
 		return error_set(err, -ENOSPC, "restoring to %s: it has %" PRIu64
 				 " bytes, the volume %" PRIu64 "; choose a target at "
 				 "least as large", target->path, have, bytes);
@@ -158,6 +159,7 @@ int restore_target_open(const char *path,
 	if (!new || !(new->path = strdup(path)))
 		return error_set(err, -ENOMEM, "opening %s: out of memory", path);
 	new->in_place = options->in_place;
+	new->data_only = options->data_only;
 	if (stat(path, &st) == 0) {
 		if (S_ISBLK(st.st_mode))
 			ret = target_open_device(new, &st, options->bytes, err);
@@ -223,7 +225,7 @@ int target_prepare(struct restore_target *target, uint64_t bytes,
 
 bool target_needs_holes(const struct restore_target *target)
 {
-	return target->is_device || target->in_place;
+	return (target->is_device && !target->data_only) || target->in_place;
 }
 
 /* ---- writing ----------------------------------------------------------- */
@@ -357,6 +359,12 @@ int target_put(struct restore_target *target, uint64_t offset,
 {
 	int ret;
 
+	if (target->data_only && target->is_device) {
+		if (offset >= target->bytes)
+			return 0;
+		if (length > target->bytes - offset)
+			length = (size_t)(target->bytes - offset);
+	}
 	if (!length)
 		return 0;
 	if (!target->in_place)
