@@ -195,7 +195,7 @@ struct disk_layout {
 	struct disk_content content;	/* TABLE_NONE: of the disk itself; else EMPTY */
 	struct disk_partition *partitions; /* owned; by offset */
 	size_t partition_count;
-	struct disk_crypt *crypts;	/* owned; each behind what it lies on */
+	struct disk_crypt *crypts;	/* owned */
 	size_t crypt_count;
 	struct disk_group *groups;	/* owned */
 	size_t group_count;
@@ -208,8 +208,8 @@ void disk_layout_fini(struct disk_layout *layout);
 /*
  * What is left out of the JSON text, or not as above, is -EBADMSG, which `err` explains:
  * ranges and partitions lie inside the disk and do not overlap (but logical ones in their
- * extended one), places are there, words are known, numbers bounded. -EOPNOTSUPP for a
- * later version. `layout` is filled on success only.
+ * extended one), places are there and nothing lies on itself, words are known, numbers
+ * bounded. -EOPNOTSUPP for a later version. `layout` is filled on success only.
  */
 int disk_layout_decode(const char *text, size_t length, struct disk_layout *layout,
 		       struct error *err);

@@ -185,6 +185,7 @@ static int run_commit(struct run *run, struct backup_result *results, struct err
 		results[i].committed = true;
 		results[i].point = run->volumes[i].point;
 		run->volumes[i].point.segments = NULL;	/* the result's now */
+		run->volumes[i].point.disk_layout = NULL;
 	}
 	return 0;
 }

@@ -29,6 +29,8 @@ void point_fini(struct point *point)
 {
 	free(point->segments);
 	point->segments = NULL;
+	free(point->disk_layout);
+	point->disk_layout = NULL;
 	point->segment_count = 0;
 }
 

@@ -118,6 +118,15 @@ static json_t *contents_json(const struct point *point)
 	return object;
 }
 
+/* As an object, for whoever reads the manifest; what it means is the disk room's. */
+static int add_layout(const struct point *point, json_t *object)
+{
+	json_error_t ignored;
+
+	return !point->disk_layout || !object ? 0 :
+	       json_object_set_new(object, "disk", json_loads(point->disk_layout, 0, &ignored));
+}
+
 char *point_manifest_text(const struct point *point)
 {
 	json_t *object = identity_json(point);
@@ -131,6 +140,7 @@ char *point_manifest_text(const struct point *point)
 		bad |= !parts[i] || (object && json_object_update(object, parts[i]));
 		json_decref(parts[i]);
 	}
+	bad |= add_layout(point, object);
 	if (!bad)
 		text = json_dumps(object, JSON_INDENT(1));
 	json_decref(object);
@@ -311,6 +321,19 @@ static int steps_parse(const json_t *o, struct point *point)
 	return 0;
 }
 
+/* May be missing. */
+static int layout_parse(const json_t *o, struct point *point)
+{
+	const json_t *layout = json_object_get(o, "disk");
+
+	if (!layout)
+		return 0;
+	if (!json_is_object(layout))
+		return -EBADMSG;
+	point->disk_layout = json_dumps(layout, JSON_COMPACT);
+	return point->disk_layout ? 0 : -ENOMEM;
+}
+
 static int contents_parse(const json_t *o, struct point *point)
 {
 	int delta;
@@ -365,6 +388,8 @@ int point_manifest_parse(const char *text, size_t length, struct point *point,
 		ret = wraps_parse(object, point);
 	if (!ret)
 		ret = segments_parse(object, point);
+	if (!ret)
+		ret = layout_parse(object, point);
 	json_decref(object);
 	if (!ret)
 		return 0;

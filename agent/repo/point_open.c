@@ -222,6 +222,7 @@ int point_merged_map(struct repo *repo, const struct retention *retention,
 	/* `at` goes up from point to point, and frees what it leaves. */
 	at.segments = NULL;
 	at.segment_count = 0;
+	at.disk_layout = NULL;
 	ret = pile_gather(repo, retention, ring, to_visible, &at, pile, err);
 	if (!ret)
 		ret = pile_merge(pile, err);

@@ -135,6 +135,7 @@ static int number_parents(struct verify *verify, const struct point *point,
 		    number_add(set, retention->serving[i].number, err))
 			return err->code;
 	next.segments = NULL;
+	next.disk_layout = NULL;
 	for (;;) {
 		struct error ignored = ERROR_INIT;	/* the check itself tells it */
 
