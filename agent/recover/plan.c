@@ -57,11 +57,11 @@ static void plan_growth(struct recovery *recovery, struct recover_disk *disk, ui
 			      last->content.type);
 }
 
-static int plan_disk(struct recovery *recovery, struct recover_disk *disk,
-		     const struct recover_options *options, struct error *err)
+int recover_disk_fit(struct recovery *recovery, struct recover_disk *disk, bool grow,
+		     struct error *err)
 {
 	const struct disk_layout *layout = &disk->layout;
-	uint64_t end = usable_end(layout, disk->target_bytes), least = layout->bytes;
+	uint64_t end = usable_end(layout, disk->target_bytes), lost = layout->bytes;
 
 	disk->resized = disk->target_bytes != layout->bytes;
 	for (size_t i = 0; i < layout->partition_count; i++) {
@@ -71,7 +71,7 @@ static int plan_disk(struct recovery *recovery, struct recover_disk *disk,
 			return error_set(err, -ENOSPC, "disk %s onto %s: that has %" PRIu64 " bytes, "
 					 "the lost one had %" PRIu64 ", and partition %u ends at %"
 					 PRIu64 "; choose a larger one", disk->name, disk->target,
-					 disk->target_bytes, least, partition->number,
+					 disk->target_bytes, lost, partition->number,
 					 partition->offset + partition->bytes);
 	}
 	if (layout->table == DISK_TABLE_NONE && disk->target_bytes < layout->bytes)
@@ -79,7 +79,7 @@ static int plan_disk(struct recovery *recovery, struct recover_disk *disk,
 				 "lost one, which has no partitions, %" PRIu64 "; choose a larger "
 				 "one", disk->name, disk->target, disk->target_bytes,
 				 layout->bytes);
-	if (options->grow)
+	if (grow)
 		plan_growth(recovery, disk, end);
 	return 0;
 }
@@ -183,7 +183,7 @@ int recovery_plan(struct recovery *recovery, const struct recover_options *optio
 		if (!ret)
 			ret = plan_crypts(disk, err);
 		if (!ret)
-			ret = plan_disk(recovery, disk, options, err);
+			ret = recover_disk_fit(recovery, disk, options->grow, err);
 		if (!ret)
 			ret = plan_contents(recovery, disk, err);
 	}

@@ -109,7 +109,10 @@ struct recover_row {
 int recovery_rows(const struct recovery *recovery,
 		  int (*visit)(void *context, const struct recover_row *row), void *context);
 
-/* The text for sfdisk of a disk's table on its target; NULL without memory. For tests too. */
+/* Parts of plan and run, for tests too: whether a layout fits its target, -ENOSPC; and the
+ * text for sfdisk of its GPT there, NULL without memory. */
+int recover_disk_fit(struct recovery *recovery, struct recover_disk *disk, bool grow,
+		     struct error *err);
 char *recover_table_script(const struct recover_disk *disk);
 
 #endif

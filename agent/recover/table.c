@@ -39,12 +39,18 @@ static void print_attributes(FILE *to, uint64_t flags)
 		fputc('"', to);
 }
 
-/* What would end sfdisk's quoted word cannot be said in it. */
+/* sfdisk takes what is no letter or digit by its code. */
 static void print_name(FILE *to, const char *name)
 {
-	if (!*name || strchr(name, '"') || strchr(name, '\\'))
+	if (!*name)
 		return;
-	fprintf(to, ", name=\"%s\"", name);
+	fputs(", name=\"", to);
+	for (; *name; name++)
+		if (*name == '"' || *name == '\\')
+			fprintf(to, "\\x%02x", (unsigned char)*name);
+		else
+			fputc(*name, to);
+	fputc('"', to);
 }
 
 char *recover_table_script(const struct recover_disk *disk)
