@@ -173,9 +173,13 @@ static int each_volume(struct cli *cli, one_fn one, struct error *err)
 	if (!ret && attach->all == (cli->argument_count > 0))
 		ret = error_set_exit(err, EXIT_USAGE, -EINVAL, "name the volumes, or give --all");
 	for (size_t i = 0; !ret && attach->all && i < cli->config.volume_count; i++)
-		ret = one_of_many(cli, one, &cli->config.volumes[i], list, err);
+		ret = cli->config.volumes[i].disk ? 0 :
+		      one_of_many(cli, one, &cli->config.volumes[i], list, err);
 	for (int i = 0; !ret && i < cli->argument_count; i++) {
 		ret = cli_volume(cli, cli->arguments[i], &volume, err);
+		if (!ret && volume->disk)
+			ret = error_set_exit(err, EXIT_USAGE, -EINVAL, "%s is a disk, and disks are "
+					     "not tracked; name the volumes on it", volume->name);
 		if (!ret)
 			ret = one(cli, volume, list, err);
 	}

@@ -1,5 +1,5 @@
 /* backup: one run over volumes and groups. */
-#include "agent/cli/cli.h"
+#include "agent/cli/show_disk.h"
 
 #include "agent/base/log.h"
 
@@ -162,6 +162,29 @@ static int batch_run(struct cli *cli, struct host *host, const struct batch *bat
 	return ret;
 }
 
+static int dry_disk(struct cli *cli, const struct config_volume *disk, struct error *err)
+{
+	struct disk_layout layout;
+	uint64_t bytes = 0;
+	int ret = protect_disk_layout(&cli->config, disk, &layout, err);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < layout.range_count; i++)
+		bytes += layout.ranges[i].bytes;
+	if (cli->json) {
+		ret = cli_print_json(json_pack("{s:s, s:s, s:I, s:I}", "message_type", "dry_run",
+					       "volume", disk->name, "ranges",
+					       (json_int_t)layout.range_count, "will_read_bytes",
+					       (json_int_t)bytes), true, err);
+	} else {
+		printf("%s: would read %s of this disk:\n", disk->name, text_bytes(bytes));
+		show_disk(&layout);
+	}
+	disk_layout_fini(&layout);
+	return ret;
+}
+
 static int dry_volume(struct cli *cli, struct tracker *tracker,
 		      const struct config_volume *volume, struct error *err)
 {
@@ -170,8 +193,11 @@ static int dry_volume(struct cli *cli, struct tracker *tracker,
 	const char *kind, *why, *also = "";
 	uint64_t bytes;
 	bool rescan, trusted;
-	int ret = protect_status(&cli->config, volume, tracker, &status, err);
+	int ret;
 
+	if (volume->disk)
+		return dry_disk(cli, volume, err);
+	ret = protect_status(&cli->config, volume, tracker, &status, err);
 	if (ret)
 		return ret;
 	if (!status.device_found)
@@ -223,15 +249,19 @@ static int batch_do(struct cli *cli, struct host *host, const struct batch *batc
 							 : batch_run(cli, host, batch, err);
 }
 
-/* Every group once, every other volume by itself. One failing does not stop the rest. */
+/*
+ * Every group once, every other volume by itself; then the disks, which tell what volumes
+ * lie on them, and so by what id. One failing does not stop the rest.
+ */
 static int backup_all(struct cli *cli, struct host *host, struct error *err)
 {
-	size_t runs = 0, failed = 0;
+	size_t runs = 0, failed = 0, count = cli->config.volume_count;
 
-	for (size_t i = 0; i < cli->config.volume_count; i++) {
+	for (size_t turn = 0; turn < 2 * count; turn++) {
+		size_t i = turn % count;
 		const struct config_volume *volume = &cli->config.volumes[i];
 		struct batch batch = { { volume }, 1 };
-		bool first = true;
+		bool first = volume->disk == (turn >= count);
 		int ret = 0;
 
 		for (size_t j = 0; *volume->group && j < i; j++)

@@ -116,6 +116,21 @@ static void check_io_uring(struct doctor *doctor)
 		io_uring_queue_exit(&ring);
 }
 
+static void check_disk(struct doctor *doctor, const struct config_volume *disk)
+{
+	struct error err = ERROR_INIT;
+	struct disk_layout layout;
+
+	if (protect_disk_layout(&doctor->cli->config, disk, &layout, &err)) {
+		found(doctor, FINDING_BAD, disk->name, "see the message", "%s", err.message);
+		return;
+	}
+	found(doctor, FINDING_OK, disk->name, NULL, "%s, %s, table %s, %zu partitions",
+	      layout.device, text_bytes(layout.bytes), disk_table_name(layout.table),
+	      layout.partition_count);
+	disk_layout_fini(&layout);
+}
+
 static void check_volumes(struct doctor *doctor)
 {
 	const struct config *config = &doctor->cli->config;
@@ -128,6 +143,10 @@ static void check_volumes(struct doctor *doctor)
 		struct volume_status status;
 		struct error err = ERROR_INIT;
 
+		if (volume->disk) {
+			check_disk(doctor, volume);
+			continue;
+		}
 		if (protect_status(config, volume, NULL, &status, &err))
 			found(doctor, FINDING_BAD, volume->name,
 			      "mend the file named, or move it away: the next backup is a full",

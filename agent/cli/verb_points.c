@@ -1,13 +1,15 @@
 /* points and show: what can be restored. Needs no key. */
-#include "agent/cli/cli.h"
+#include "agent/cli/show_disk.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/log.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct points {
 	uint64_t last;			/* 0: all */
@@ -213,6 +215,32 @@ static void show_print(const struct point *point)
 	}
 }
 
+/* The manifest's own words; they were made for machines. */
+static json_t *show_json(const struct point *point)
+{
+	json_t *object = cli_point_json(point);
+	json_error_t ignored;
+
+	if (object && point->disk_layout)
+		json_object_set_new(object, "disk", json_loads(point->disk_layout, 0, &ignored));
+	return object;
+}
+
+static void show_layout(const struct point *point)
+{
+	struct error err = ERROR_INIT;
+	struct disk_layout layout;
+
+	if (!point->disk_layout)
+		return;
+	if (disk_layout_decode(point->disk_layout, strlen(point->disk_layout), &layout, &err)) {
+		log_warning("%s", err.message);
+		return;
+	}
+	show_disk(&layout);
+	disk_layout_fini(&layout);
+}
+
 static int show_run(struct cli *cli, struct error *err)
 {
 	struct host host;
@@ -229,9 +257,11 @@ static int show_run(struct cli *cli, struct error *err)
 		ret = point_find(host.repo, &volume.id, which, &point, err);
 	if (!ret) {
 		if (cli->json)
-			ret = cli_print_json(cli_point_json(&point), false, err);
+			ret = cli_print_json(show_json(&point), false, err);
 		else
 			show_print(&point);
+		if (!cli->json)
+			show_layout(&point);
 		point_fini(&point);
 	}
 	host_close(&host);

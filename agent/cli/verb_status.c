@@ -144,6 +144,8 @@ static json_t *volume_json(const struct config_volume *volume,
 
 	if (!object)
 		return NULL;
+	if (volume->disk)
+		json_object_set_new(object, "disk", json_true());
 	if (*status->problem)
 		json_object_set_new(object, "problem", json_string(status->problem));
 	if (status->device_found)
@@ -247,7 +249,9 @@ static void volume_print(const struct config_volume *volume,
 	printf("%s  %s  %s\n", volume->name,
 	       status->device_found ? status->device.path : volume->device,
 	       status->device_found ? text_bytes(status->device.bytes) : status->problem);
-	if (status->trust == TRUST_TRACKED)
+	if (volume->disk)
+		printf("  a whole disk: what volumes have not of it is compared with the last point\n");
+	else if (status->trust == TRUST_TRACKED)
 		printf("  tracked since %s\n", text_time(state->since_ns));
 	else
 		printf("  untrusted%s: %s; the next backup will %s\n",

@@ -235,9 +235,9 @@ static int config_check(const struct config *config, const char *path, struct er
 		const struct config_volume *volume = &config->volumes[i];
 
 		if (!volume->device[0])
-			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: volume %s has no "
+			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: %s %s has no "
 					      "device; add \"device = /dev/…\"", path,
-					      volume->name);
+					      volume->disk ? "disk" : "volume", volume->name);
 		if (*volume->group && !schedule_is_unset(&volume->schedule))
 			return error_set_exit(err, EXIT_USAGE, -EINVAL, "%s: volume %s is in "
 					      "group %s, whose volumes are frozen at one instant; "
@@ -269,7 +269,10 @@ static int config_settle(struct config *config, struct error *err)
 
 		if (*volume->group && !config_group_make(config, volume->group, err))
 			return err->code;
-		schedule_settle(&volume->schedule, defaults);
+		if (volume->disk)
+			schedule_settle_disk(&volume->schedule, defaults);
+		else
+			schedule_settle(&volume->schedule, defaults);
 		if (*volume->group)
 			volume->schedule.rpo_ns = 0;
 	}

@@ -116,8 +116,13 @@ struct config_group {
 	struct config_hook hook;
 };
 
+#define CONFIG_LEAVE_OUT_MAX 511
+
+/* A volume, or a whole disk ([disk NAME]), of which only what volumes have not is kept. */
 struct config_volume {
 	char name[VOLUME_NAME_MAX + 1];
+	bool disk;				/* then it is in no group, and has no hook */
+	char leave_out[CONFIG_LEAVE_OUT_MAX + 1]; /* a disk's: what need not be kept */
 	char device[PATH_MAX];
 	char group[VOLUME_NAME_MAX + 1];	/* "" for none */
 	enum snapshot_provider provider;
@@ -171,7 +176,7 @@ struct config {
 		char disks[1024];		/* "NAME:/dev/…" and more, with blanks between */
 		bool erase, grow, verify, unattended;
 	} recover;
-	struct config_volume *volumes;		/* in the file's order */
+	struct config_volume *volumes;		/* and disks, in the file's order */
 	size_t volume_count;
 	struct config_group *groups;		/* one for each that a volume is in */
 	size_t group_count;
@@ -187,7 +192,7 @@ int config_load(const char *path, bool required, const char *const *overrides,
 		size_t override_count, struct config *config, struct error *err);
 void config_fini(struct config *config);
 
-/* By name; NULL when there is none. */
+/* By name, of a volume or a disk; NULL when there is none. */
 const struct config_volume *config_volume(const struct config *config,
 					  const char *name);
 

@@ -270,8 +270,7 @@ static int assign_io_class(int *class, const char *value, struct error *err)
 	return 0;
 }
 
-/* A policy is one value: what a volume's section says replaces all of the other. */
-static int assign_keep(struct policy *policy, const char *value, struct error *err)
+int config_assign_keep(struct policy *policy, const char *value, struct error *err)
 {
 	memset(policy, 0, sizeof(*policy));
 	return policy_parse(policy, value, err) ? error_prefix(err, "keep") : 0;
@@ -286,17 +285,24 @@ static bool volume_name_good(const char *name)
 	       strspn(name, good) == strlen(name);
 }
 
-static struct config_volume *volume_named(struct config *config, const char *name,
-					  struct error *err)
+struct config_volume *config_volume_make(struct config *config, const char *name, bool disk,
+					 struct error *err)
 {
 	struct config_volume *volumes, *volume;
 
-	for (size_t i = 0; i < config->volume_count; i++)
-		if (!strcmp(config->volumes[i].name, name))
+	for (size_t i = 0; i < config->volume_count; i++) {
+		if (strcmp(config->volumes[i].name, name))
+			continue;
+		if (config->volumes[i].disk == disk)
 			return &config->volumes[i];
+		error_set_exit(err, EXIT_USAGE, -EEXIST, "%s is the name of a volume and of a disk; "
+			       "points are listed by name, so give one of them another", name);
+		return NULL;
+	}
 	if (!volume_name_good(name)) {
-		error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%.100s\" is no name for a volume: "
-			       "use letters, digits and . _ -, at most %d", name, VOLUME_NAME_MAX);
+		error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%.100s\" is no name for a %s: "
+			       "use letters, digits and . _ -, at most %d", name,
+			       disk ? "disk" : "volume", VOLUME_NAME_MAX);
 		return NULL;
 	}
 	volumes = reallocarray(config->volumes, config->volume_count + 1, sizeof(*volumes));
@@ -308,6 +314,7 @@ static struct config_volume *volume_named(struct config *config, const char *nam
 	volume = &volumes[config->volume_count++];
 	memset(volume, 0, sizeof(*volume));
 	strcpy(volume->name, name);
+	volume->disk = disk;
 	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
 	schedule_unset(&volume->schedule);
@@ -358,7 +365,7 @@ static int group_assign(struct config *config, const char *name, const char *key
 static int volume_assign(struct config *config, const char *name, const char *key,
 			 const char *value, struct error *err)
 {
-	struct config_volume *volume = volume_named(config, name, err);
+	struct config_volume *volume = config_volume_make(config, name, false, err);
 	int ret;
 
 	if (!volume)
@@ -368,7 +375,7 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 	if (!strcmp(key, "provider"))
 		return assign_provider(&volume->provider, value, err);
 	if (!strcmp(key, "keep"))
-		return assign_keep(&volume->keep, value, err);
+		return config_assign_keep(&volume->keep, value, err);
 	ret = schedule_assign(&volume->schedule, key, value, err);
 	if (ret == 1)
 		ret = hook_assign(&volume->hook, key, value, err);
@@ -408,7 +415,7 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 static int store_assign(struct config_store *store, const char *key, const char *value,
 			struct error *err)
 {
-	return !strcmp(key, "keep") ? assign_keep(&store->keep, value, err)
+	return !strcmp(key, "keep") ? config_assign_keep(&store->keep, value, err)
 				    : assign_from(store_keys, store, key, value, err);
 }
 
@@ -489,14 +496,16 @@ static int no_section(const char *section, struct error *err)
 {
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%.100s] is no section; there are "
 			      "[repository], [store NAME], [agent], [notify], [recover], "
-			      "[volume NAME] and [group NAME]",
+			      "[volume NAME], [group NAME] and [disk NAME]",
 			      section);
 }
 
 int config_section(struct config *config, const char *section, struct error *err)
 {
 	if (!strncmp(section, "volume ", 7))
-		return volume_named(config, section + 7, err) ? 0 : err->code;
+		return config_volume_make(config, section + 7, false, err) ? 0 : err->code;
+	if (!strncmp(section, "disk ", 5))
+		return config_volume_make(config, section + 5, true, err) ? 0 : err->code;
 	if (!strncmp(section, "group ", 6))
 		return config_group_make(config, section + 6, err) ? 0 : err->code;
 	if (!strncmp(section, "store ", 6))
@@ -527,6 +536,8 @@ int config_assign(struct config *config, const char *section, const char *key,
 		ret = recover_assign(config, key, value, err);
 	else if (!strncmp(section, "volume ", 7))
 		ret = volume_assign(config, section + 7, key, value, err);
+	else if (!strncmp(section, "disk ", 5))
+		ret = disk_assign(config, section + 5, key, value, err);
 	else if (!strncmp(section, "group ", 6))
 		ret = group_assign(config, section + 6, key, value, err);
 	else if (!strncmp(section, "store ", 6))

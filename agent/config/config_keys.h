@@ -24,6 +24,10 @@ int schedule_assign(struct config_schedule *schedule, const char *key, const cha
 /* What was left out is as `defaults` has it; there NULL, as it is by itself. */
 void schedule_settle(struct config_schedule *schedule,
 		     const struct config_schedule *defaults);
+/* Of a disk: what volumes do each minute would be too often, so an rpo of [agent]'s is a
+ * day here, and its calendars are not a disk's. */
+void schedule_settle_disk(struct config_schedule *schedule,
+			  const struct config_schedule *defaults);
 bool schedule_is_unset(const struct config_schedule *schedule);
 
 /* The keys of a hook (config_hook.c); as schedule_assign. */
@@ -57,6 +61,17 @@ int log_assign(enum log_format *format, const char *key, const char *value,
 /* "KEY = VALUE: WANTED", with EXIT_USAGE. */
 int config_bad_value(struct error *err, const char *key, const char *value,
 		     const char *wanted);
+
+/* By name, made if need be; NULL for a bad name, another's name or without memory. */
+struct config_volume *config_volume_make(struct config *config, const char *name, bool disk,
+					 struct error *err);
+
+/* A policy is one value: what a volume's section says replaces all of the other. */
+int config_assign_keep(struct policy *policy, const char *value, struct error *err);
+
+/* The keys of [disk NAME] (config_disk.c); 1: no such key. */
+int disk_assign(struct config *config, const char *name, const char *key, const char *value,
+		struct error *err);
 
 /* By name, made if need be; NULL for a bad name or without memory. */
 struct config_group *config_group_make(struct config *config, const char *name,

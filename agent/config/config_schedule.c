@@ -282,3 +282,14 @@ void schedule_settle(struct config_schedule *schedule, const struct config_sched
 		schedule->window_to = from->window_to;
 	}
 }
+
+void schedule_settle_disk(struct config_schedule *schedule,
+			  const struct config_schedule *defaults)
+{
+	struct config_schedule from = *defaults;
+
+	if (from.rpo_ns)
+		from.rpo_ns = DAY_NS;
+	*from.full = *from.synthetic = *from.differential = '\0';
+	schedule_settle(schedule, &from);
+}

@@ -228,4 +228,47 @@ const char *disk_firmware_name(enum disk_firmware firmware);
 const struct disk_partition *disk_partition_numbered(const struct disk_layout *layout,
 						     uint32_t number);
 
+/* ---- looking at a disk -------------------------------------------------------- */
+
+/* Of a mounted file system that no volume has, up to so much is read. */
+#define DISK_LIVE_BYTES_MAX (4ull << 30)
+
+/* A volume of the configuration that is there now. */
+struct disk_volume {
+	const char *name;
+	uint32_t device;		/* kernel dev_t */
+	bool has_id;
+	struct uuid id;			/* in the repository */
+};
+
+struct disk_options {
+	const struct disk_volume *volumes;
+	size_t volume_count;
+	/* "3, vg0/scratch, sda5_crypt": partitions, LVs and crypts that need not be kept. */
+	const char *leave_out;
+};
+
+/*
+ * The disk's layout as it is now, ranges and all; they have no `how` yet. Nothing is
+ * left out silently: EXIT_USAGE names what no volume has, cannot be read as it is, and is
+ * not in leave_out; or what of leave_out is not there. LVM's own tools are run, if there
+ * is a PV.
+ */
+int disk_capture(const struct device_facts *disk, const struct disk_options *options,
+		 struct disk_layout *layout, struct error *err);
+
+/*
+ * Whether the ranges stay as they are while they are read. Begin: writes out what waits,
+ * and with `freeze` holds the file systems still that lie in ranges and allow it, for
+ * `limit_ms` at most, also if this process dies. End: lets them go, looks again and fills
+ * in `how`; -EAGAIN when something was written outside of mounted file systems: then
+ * what was read is not to be used. `still`: no range is live. end(NULL) is fine.
+ */
+struct disk_watch;
+int disk_watch_begin(const struct device_facts *disk, const struct disk_layout *layout,
+		     bool freeze, unsigned limit_ms, struct disk_watch **watch,
+		     struct error *err);
+int disk_watch_end(struct disk_watch *watch, struct disk_layout *layout, bool *still,
+		   struct error *err);
+
 #endif

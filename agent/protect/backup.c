@@ -44,7 +44,7 @@ static void run_clean_store(struct run *run, const struct run_volume *volume)
 }
 
 /* Marks that a run kept and did not bring home. */
-static int run_pending(struct run *run, struct run_volume *volume, struct error *err)
+int run_pending(struct run *run, struct run_volume *volume, struct error *err)
 {
 	const char *folder = run->host->config->agent.state;
 	uint64_t bytes = volume->device.bytes;
@@ -70,6 +70,20 @@ static int run_pending(struct run *run, struct run_volume *volume, struct error 
 		return ret ? ret : pending_remove(folder, volume->config->name, err);
 	}
 	return volume_adopt(run->host, volume, err);
+}
+
+int run_options(struct run *run, struct error *err)
+{
+	const struct config *config = run->host->config;
+
+	run->pipeline = (struct pipeline_options){
+		.workers = config->agent.workers,
+		.level = config->agent.compression,
+		.queue_depth = config->agent.queue_depth,
+		.segment_bytes = config->agent.segment_bytes,
+		.read_bytes_per_second = config->agent.read_bytes_per_second,
+	};
+	return run_memory(config, run->volumes, run->count, &run->pipeline, err);
 }
 
 static int run_prepare(struct run *run, struct error *err)
@@ -100,14 +114,7 @@ static int run_prepare(struct run *run, struct error *err)
 		frozen->slot = volume->slot;
 		frozen->pending = volume->has_pending ? &volume->pending : NULL;
 	}
-	run->pipeline = (struct pipeline_options){
-		.workers = config->agent.workers,
-		.level = config->agent.compression,
-		.queue_depth = config->agent.queue_depth,
-		.segment_bytes = config->agent.segment_bytes,
-		.read_bytes_per_second = config->agent.read_bytes_per_second,
-	};
-	return ret ? ret : run_memory(config, run->volumes, run->count, &run->pipeline, err);
+	return ret ? ret : run_options(run, err);
 }
 
 /* ---- the point in time ------------------------------------------------- */
@@ -152,7 +159,7 @@ static int run_boundary(struct run *run, struct error *err)
 
 /* ---- after ------------------------------------------------------------- */
 
-static void run_result(const struct run *run, size_t i, struct backup_result *result)
+void run_result(const struct run *run, size_t i, struct backup_result *result)
 {
 	const struct run_volume *volume = &run->volumes[i];
 
@@ -190,7 +197,7 @@ static int run_commit(struct run *run, struct backup_result *results, struct err
 	return 0;
 }
 
-static void run_fini(struct run *run)
+void run_fini(struct run *run)
 {
 	for (size_t i = 0; i < run->count; i++) {
 		struct run_volume *volume = &run->volumes[i];
@@ -264,6 +271,10 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
 	unsigned removed = 0;
 	int ret;
 
+	if (volumes[0]->disk) {
+		free(run);
+		return disk_backup(host, volumes[0], options, &results[0], err);
+	}
 	if (!run)
 		return error_set(err, -ENOMEM, "starting a backup: out of memory");
 	run->host = host;

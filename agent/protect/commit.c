@@ -81,7 +81,10 @@ static void state_take_point(const struct boundary_volume *frozen,
 	memcpy(state->head_hash, volume->point.hash, sizeof(state->head_hash));
 	state->head_time_ns = volume->point.time_ns;
 	state_take_kind(state, &volume->point);
-	if (state->trust != TRUST_TRACKED || volume->full || volume->rescan) {
+	if (volume->config->disk) {
+		state->trust = TRUST_UNTRUSTED;
+		strcpy(state->reason, "disks are not tracked");
+	} else if (state->trust != TRUST_TRACKED || volume->full || volume->rescan) {
 		state->trust = TRUST_TRACKED;
 		state->since_ns = volume->point.time_ns;
 		state->reason[0] = '\0';

@@ -80,6 +80,11 @@ static void look_volume(const struct config *config, const struct config_volume 
 	look_kinds(&state, look);
 	if (pending_exists(config->agent.state, volume->name))
 		look->clean = false;
+	/* Nothing tells whether anything was written; that is no cause for doubt. */
+	if (volume->disk) {
+		look->clean = false;
+		return;
+	}
 	ret = tracker ? device_find(volume->device, state.dm_uuid, &device, &err)
 		      : error_set(&err, -ENOENT, "the tracker is not loaded");
 	if (!ret)

@@ -67,9 +67,11 @@ static struct daemon_metrics *look_volumes(const struct daemon *daemon)
 		seen->loaded = true;
 		seen->recursion_misses = facts.recursion_misses;
 	}
-	seen->count = config->volume_count;
-	for (size_t i = 0; i < seen->count; i++)
-		look_volume(config, &config->volumes[i], tracker, &seen->volumes[i]);
+	/* What is told of each is how it is tracked, which disks never are. */
+	for (size_t i = 0; i < config->volume_count; i++)
+		if (!config->volumes[i].disk)
+			look_volume(config, &config->volumes[i], tracker,
+				    &seen->volumes[seen->count++]);
 	tracker_close(tracker);
 	return seen;
 }

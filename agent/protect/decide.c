@@ -206,6 +206,21 @@ static void point_chain(const struct point *head, struct run_volume *volume)
 	volume->point.depth = head->depth + 1;
 }
 
+int volume_head(struct host *host, enum backup_type type, struct run_volume *volume,
+		struct point *head, struct error *err)
+{
+	int ret = head_of_repository(host, &volume->state, err);
+
+	return ret ? ret : parent_check(host, volume, type, head, err);
+}
+
+void volume_describe(const struct boundary_volume *frozen, const struct point *head,
+		     struct run_volume *volume)
+{
+	point_describe(frozen, volume);
+	point_chain(head, volume);
+}
+
 static int decide_with_head(struct host *host, struct tracker *tracker,
 			    const struct boundary_volume *frozen, enum backup_type type,
 			    const struct point *head, struct run_volume *volume,
@@ -226,8 +241,7 @@ static int decide_with_head(struct host *host, struct tracker *tracker,
 		ret = volume_stored_since(host, head, volume, err);
 	if (ret)
 		return ret;
-	point_describe(frozen, volume);
-	point_chain(head, volume);
+	volume_describe(frozen, head, volume);
 	return volume_fingerprints_begin(volume, err);
 }
 
@@ -243,9 +257,7 @@ int volume_decide(struct host *host, struct tracker *tracker,
 		return ret;
 	volume->identity = facts.identity;
 	volume->recursion_misses = facts.recursion_misses;
-	ret = head_of_repository(host, &volume->state, err);
-	if (!ret)
-		ret = parent_check(host, volume, type, &head, err);
+	ret = volume_head(host, type, volume, &head, err);
 	if (ret)
 		return ret;
 	ret = decide_with_head(host, tracker, frozen, type, &head, volume, err);

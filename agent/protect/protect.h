@@ -16,6 +16,7 @@
 #include "agent/base/laps.h"
 #include "agent/config/config.h"
 #include "agent/crypto/crypto.h"
+#include "agent/disk/disk.h"
 #include "agent/repo/repo.h"
 #include "agent/store/store.h"
 #include "agent/volume/volume.h"
@@ -221,7 +222,7 @@ struct backup_result {
 };
 
 /*
- * Backs up `count` volumes (1 … VOLUME_GROUP_MAX) at one instant. `results` has
+ * Backs up `count` volumes (1 … VOLUME_GROUP_MAX) at one instant, or one disk. `results` has
  * `count` items, zeroed by the caller. Points are committed after all volumes
  * were read; when a later commit fails the earlier points stand and the error is
  * EXIT_PARTIAL. -EBADMSG with EXIT_UNTRUSTWORTHY when all points were committed but
@@ -230,6 +231,15 @@ struct backup_result {
 int protect_backup(struct host *host, const struct config_volume *const *volumes,
 		   size_t count, const struct backup_options *options,
 		   struct backup_result *results, struct error *err);
+
+/* ---- whole disks --------------------------------------------------------- */
+
+/*
+ * How a [disk] is laid out now, and which of the configuration's volumes lie where:
+ * disk_layout_fini. Changes nothing; as disk_capture.
+ */
+int protect_disk_layout(const struct config *config, const struct config_volume *disk,
+			struct disk_layout *layout, struct error *err);
 
 /* ---- status ------------------------------------------------------------ */
 

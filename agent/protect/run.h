@@ -88,6 +88,22 @@ int run_read(struct run *run, size_t i, struct error *err);
 int run_explain(struct run *run, struct error *err);
 int run_drop_snapshot(struct run *run, struct error *err);
 
+/*
+ * Of a run (protect/backup.c). pending: takes up what a run left that did not end. options:
+ * of its pipelines. result: what came of volume `i`. stand_back: the priority that reading
+ * and storing has, until priority_restore. fini: frees it.
+ */
+int run_pending(struct run *run, struct run_volume *volume, struct error *err);
+int run_options(struct run *run, struct error *err);
+void run_result(const struct run *run, size_t i, struct backup_result *result);
+void run_stand_back(struct run *run);
+void run_fini(struct run *run);
+
+/* The same for a whole disk (protect/disk_run.c), to its end. */
+int disk_backup(struct host *host, const struct config_volume *disk,
+		const struct backup_options *options, struct backup_result *result,
+		struct error *err);
+
 /* State for a volume that was never seen: new identity, untrusted. */
 int state_new(const struct config_volume *volume, struct volume_state *state,
 	      struct error *err);
@@ -153,6 +169,13 @@ uint64_t clock_ns(void);		/* CLOCK_REALTIME */
 int volume_decide(struct host *host, struct tracker *tracker,
 		  const struct boundary_volume *frozen, enum backup_type type,
 		  struct run_volume *volume, struct error *err);
+
+/* Parts of that: the point before (without a number: there is none, or a full does without)
+ * as the repository has it; and the point's facts, once it is known what it will be. */
+int volume_head(struct host *host, enum backup_type type, struct run_volume *volume,
+		struct point *head, struct error *err);
+void volume_describe(const struct boundary_volume *frozen, const struct point *head,
+		     struct run_volume *volume);
 
 /*
  * The volume's fingerprints (protect/fingerprints.c). Open: says in `compare` whether

@@ -35,6 +35,18 @@ int run_drop_snapshot(struct run *run, struct error *err)
 	return boundary ? boundary_close(boundary, err) : 0;
 }
 
+void run_stand_back(struct run *run)
+{
+	const struct config_limits *limits = &run->host->config->agent.limits;
+	const struct priority priority = {
+		.nice = (int)limits->nice,
+		.io_class = (enum io_class)limits->io_class,
+		.io_level = (int)limits->io_priority,
+	};
+
+	priority_lower(&priority, &run->before);
+}
+
 static int snapshot_open(const char *path, struct error *err)
 {
 	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
@@ -156,11 +168,6 @@ int run_read(struct run *run, size_t i, struct error *err)
 			.context = &volume->device.device,
 		},
 	};
-	const struct priority priority = {
-		.nice = (int)config->agent.limits.nice,
-		.io_class = (enum io_class)config->agent.limits.io_class,
-		.io_level = (int)config->agent.limits.io_priority,
-	};
 	int ret;
 
 	if (fd < 0)
@@ -169,7 +176,7 @@ int run_read(struct run *run, size_t i, struct error *err)
 	run->reading = i;
 	run->reading_fd = fd;
 	/* Not while volumes are switched: then all who write wait for this run. */
-	priority_lower(&priority, &run->before);
+	run_stand_back(run);
 	ret = FAULT_ERR("run.read", err) ?: pipeline_run(&job, &volume->output, err);
 	priority_restore(&run->before);
 	laps_end(&run->laps, "store");

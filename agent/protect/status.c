@@ -52,6 +52,10 @@ int protect_status(const struct config *config, const struct config_volume *volu
 	}
 	/* Of another size, nothing can be compared. */
 	status->fingerprints.current &= status->device.bytes == status->state.bytes;
+	if (volume->disk) {
+		snprintf(status->reason, sizeof(status->reason), "disks are not tracked");
+		return 0;
+	}
 	ret = tracker ? status_tracker(tracker, status, err) : 0;
 	if (ret)
 		return error_prefix(err, "volume %s", volume->name);

@@ -20,7 +20,7 @@ struct usage_walk {
 
 /* Devices in /proc/swaps, one a line, path first. Swap files are their file
  * system's business. */
-static bool usage_is_swap(uint32_t device)
+bool usage_is_swap(uint32_t device)
 {
 	CLEANUP_FCLOSE FILE *file = fopen("/proc/swaps", "re");
 	CLEANUP_FREE char *line = NULL;

@@ -9,4 +9,7 @@
 /* As device_usage, and whether a use found on it or above it can write. */
 int usage_find(uint32_t device, char *where, size_t room, bool *writable);
 
+/* Whether /proc/swaps lists it. */
+bool usage_is_swap(uint32_t device);
+
 #endif

@@ -74,6 +74,26 @@ int device_sectors_read(const struct device_facts *device, uint64_t *sectors,
 struct device_io { uint64_t ended, ticks_ms, in_flight; };
 int device_io(uint32_t device, struct device_io *io);
 
+/*
+ * What lies on or beneath a device, by the kernel's own words: an attribute of it below
+ * /sys/dev/block, without its final newline; its name there ("sda1"); and its kin, for
+ * each of which ("partitions", "holders" or "slaves") `visit` is called, until it returns
+ * other than 0, which is returned. -ENOENT, -ENODEV, -ENAMETOOLONG.
+ */
+int device_attribute(uint32_t device, const char *attribute, char *text, size_t room);
+int device_name(uint32_t device, char *name, size_t room);
+int device_kin(uint32_t device, const char *folder,
+	       int (*visit)(uint32_t device, void *context), void *context);
+
+/* Sectors written to it and discarded in this boot, and whether more are under way. */
+struct device_writes { uint64_t write_sectors, discard_sectors, in_flight; };
+int device_writes(uint32_t device, struct device_writes *writes);
+
+/* Whether the file system that lies directly on it is mounted, and where: the shortest
+ * path; or whether it is in use as swap. */
+struct device_mount { char where[PATH_MAX], type[32]; bool writable, swap; };
+bool device_mounted(uint32_t device, struct device_mount *mount);
+
 /* 0 when the kernel offers what provider dm needs; else what is missing. */
 int volume_dm_check(struct error *err);
 
