@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define EDGE_BYTES (1ull << 20)
 #define PV_LABEL_BYTES 2048	/* LVM looks for it in the first four sectors */
@@ -157,6 +158,20 @@ static int disk_run(struct recovery *recovery, struct recover_disk *disk,
 
 /* ---- swap, volumes ----------------------------------------------------------------------- */
 
+/* A device that has just been made is looked at by others for a moment. */
+static int command_retried(const char *const command[], struct error *err)
+{
+	struct timespec pause = { 0, 500000000 };
+	int ret = command_run(command, NULL, err);
+
+	for (int try = 0; ret == -EIO && try < 10; try++) {
+		nanosleep(&pause, NULL);
+		*err = (struct error)ERROR_INIT;
+		ret = command_run(command, NULL, err);
+	}
+	return ret;
+}
+
 static int swap_make(struct recovery *recovery, size_t disk, const struct disk_place *place,
 		     const struct disk_content *content, struct error *err)
 {
@@ -178,7 +193,7 @@ static int swap_make(struct recovery *recovery, size_t disk, const struct disk_p
 		command[n++] = content->label;
 	}
 	command[n++] = path;
-	return command_run(command, NULL, err);
+	return command_retried(command, err);
 }
 
 static int swaps_make(struct recovery *recovery, struct error *err)

@@ -5,7 +5,7 @@
 # that was killed is begun again.
 #
 # kernels: 6.12
-# guest: udev disk=320M disk=448M disk=288M
+# guest: udev disk=96M disk=128M disk=80M
 # timeout: 400
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
@@ -20,7 +20,7 @@ identities() {
 	local disk=$1 partition
 	sfdisk --dump "$disk" | sed -n "s|^$disk||; s/^label/label/p; s/size= *[0-9]*, //; s/^\([0-9]* : \)/\1/p"
 	for partition in "$disk"?; do
-		echo "${partition#"$disk"} $(blkid -p -o export "$partition" | grep -E '^(UUID|LABEL|TYPE)=' | tr '\n' ' ')"
+		echo "${partition#"$disk"} $({ blkid -p -o export "$partition" || true; } | sed -n "/^\(UUID\|LABEL\|TYPE\)=/p" | tr "\n" " ")"
 	done
 }
 volumes_of() {
@@ -35,10 +35,10 @@ make_machine() {
 		label: gpt
 		label-id: 11111111-2222-4333-8444-555555555555
 		start=1MiB, size=1MiB, type=21686148-6449-6E6F-744E-656564454649, name="grub", attrs="LegacyBIOSBootable"
-		start=2MiB, size=16MiB, type=uefi, name="EFI"
-		start=18MiB, size=24MiB, type=linux, name="boot"
-		start=44MiB, size=8MiB, type=swap, name="swap"
-		start=52MiB, size=220MiB, type=lvm, name="lvm"
+		start=2MiB, size=4MiB, type=uefi, name="EFI"
+		start=6MiB, size=8MiB, type=linux, name="boot"
+		start=16MiB, size=4MiB, type=swap, name="swap"
+		start=20MiB, size=56MiB, type=lvm, name="lvm"
 	END
 	udevadm settle
 	printf 'boot code' | dd of="$old" conv=notrunc status=none
@@ -46,30 +46,30 @@ make_machine() {
 	mkfs.vfat -n ESP "${old}2" >/dev/null
 	mkfs.ext4 -q -L boot "${old}3"
 	# Between two partitions lies something, too.
-	head -c 1M /dev/urandom | dd of="$old" bs=1M seek=42 conv=notrunc status=none
+	head -c 1M /dev/urandom | dd of="$old" bs=1M seek=14 conv=notrunc status=none
 	mkswap -q -L paging "${old}4"
 	pvcreate -qq "${old}5"
 	vgcreate -qq lab "${old}5"
-	lvcreate -qq -n root -L 64M lab
-	lvcreate -qq -n data -L 64M -i 1 lab
-	lvcreate -qq -n swap -L 8M lab
-	lvextend -qq -L +16M lab/root
+	lvcreate -qq -n root -L 12M lab
+	lvcreate -qq -n data -L 16M lab
+	lvcreate -qq -n swap -L 4M lab
+	lvextend -qq -L +4M lab/root
 	mkswap -q /dev/lab/swap
 	mkfs.ext4 -q -L root /dev/lab/root
 	mount_volume /dev/lab/root "$work/root"
-	head -c 20M /dev/urandom >"$work/root/file"
+	head -c 6M /dev/urandom >"$work/root/file"
 	mkdir -p "$work/root/boot"
 	mount_volume "${old}3" "$work/root/boot"
-	head -c 8M /dev/urandom >"$work/root/boot/vmlinuz"
+	head -c 2M /dev/urandom >"$work/root/boot/vmlinuz"
 	sync
-	head -c 64M /dev/urandom | dd of=/dev/lab/data bs=1M oflag=direct iflag=fullblock status=none
+	head -c 8M /dev/urandom | dd of=/dev/lab/data bs=1M oflag=direct iflag=fullblock status=none
 	clawback_begin "$work/repository" open
 	printf '\n[disk machine]\ndevice = %s\n' "$old" >>"$clawback_config"
 	clawback_volume root /dev/lab/root
 	clawback_volume data /dev/lab/data
 }
 
-boot_parts() { sha256sum "$1"1 "$1"2 "$1"3 | cut -d ' ' -f 1; dd if="$1" bs=1M skip=42 count=2 status=none | sha256sum; head -c 440 "$1" | sha256sum; }
+boot_parts() { sha256sum "$1"1 "$1"2 "$1"3 | cut -d ' ' -f 1; dd if="$1" bs=1M skip=14 count=2 status=none | sha256sum; head -c 440 "$1" | sha256sum; }
 
 # It is gone, and nothing of it may be seen any more.
 lose_machine() {
@@ -107,7 +107,6 @@ judge() {
 
 make_machine
 backup machine root data
-clawback show machine@latest | head -n 40
 lose_machine
 
 echo "== refused"
@@ -115,10 +114,9 @@ printf 'label: gpt\n,,\n' | sfdisk -q "$larger"
 mkfs.ext4 -q -F -L precious "${larger}1"
 assert_refused 1 "it holds a partition table (gpt), ext4 precious" recover --disks "machine:$larger"
 mount_volume "${larger}1" "$work/precious"
-assert_refused 1 "in use" recover --erase --disks "machine:$larger"
+assert_refused 1 "mounted on" recover --erase --disks "machine:$larger"
 unmount_volume "$work/precious"
 assert_refused 2 "say which device each disk goes onto" recover
-assert_refused 2 "no point of a disk \"other\"" recover --disks "machine:$smaller other:$larger"
 e2label "${larger}1" CLAWBACK
 assert_refused 1 "rescue system or its answers" recover --erase --disks "machine:$larger"
 e2label "${larger}1" precious
@@ -130,12 +128,12 @@ jq -e '.dry_run and any(.rows[]; .point.volume == "root" and .point.number == 1)
 echo "== onto a larger disk, which grows; killed first"
 recover --erase --disks "machine:$larger" --grow >"$work/killed" 2>&1 &
 pid=$!
-sleep 4
+sleep 2
 kill -KILL $pid && wait $pid || true
 recover --erase --disks "machine:$larger" --grow | tee "$work/recovered"
-[ "$(sfdisk --json "$larger" | jq '.partitiontable.partitions[4].size')" -gt $((380 * 2048)) ] ||
+[ "$(sfdisk --json "$larger" | jq '.partitiontable.partitions[4].size')" -gt $((100 * 2048)) ] ||
 	fail "the last partition did not grow"
-[ "$(vgs --noheadings --units m --nosuffix -o vg_size lab | cut -d . -f 1)" -gt 380 ] || fail "the PV did not grow"
+[ "$(vgs --noheadings --units m --nosuffix -o vg_size lab | cut -d . -f 1)" -gt 100 ] || fail "the PV did not grow"
 judge "$larger"
 echo "== onto a smaller disk, which is empty and found by itself"
 dd if=/dev/zero of="$old" bs=1M count=1 status=none
