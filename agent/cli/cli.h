@@ -99,10 +99,6 @@ int cli_host_open(struct cli *cli, unsigned use, struct host *host, struct error
  * changed in place. */
 void cli_split_point(char *text, const char **point);
 
-/* Where what is known of a volume's points is kept: point_facts_load's `path`. */
-void cli_facts_path(const struct cli *cli, const struct repo_volume *volume,
-		    char path[static PATH_MAX]);
-
 /* The recovery key options, for the verbs that open data. */
 struct cli_key {
 	const char *path;

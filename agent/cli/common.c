@@ -121,12 +121,3 @@ int cli_key_load(const struct cli_key *key, bool required,
 	passphrase_wipe(&passphrase);
 	return ret;
 }
-
-void cli_facts_path(const struct cli *cli, const struct repo_volume *volume,
-		    char path[static PATH_MAX])
-{
-	char id[UUID_TEXT_SIZE];
-
-	uuid_format(&volume->id, id);
-	snprintf(path, PATH_MAX, "%.*s/points-%s", PATH_MAX - 64, cli->config.agent.state, id);
-}

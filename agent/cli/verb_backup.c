@@ -329,8 +329,8 @@ static const struct cli_option backup_options[] = {
 
 const struct cli_verb verb_backup = {
 	.name = "backup",
-	.arguments = "VOLUME|GROUP...",
-	.summary = "Make a recovery point of volumes or groups",
+	.arguments = "VOLUME|GROUP|DISK...",
+	.summary = "Make a recovery point of volumes, groups or disks",
 	.options = backup_options,
 	.settings_size = sizeof(struct backup),
 	.maximum = -1,

@@ -1,11 +1,8 @@
 /* forget: applies a retention policy, or forgets points by name. */
 #include "agent/cli/cli.h"
 
-#include "agent/base/cleanup.h"
-
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,81 +37,14 @@ static int take_policy(struct cli *cli, const char *value, struct error *err)
 	return policy_parse(&of(cli)->policy, value, err);
 }
 
-/* The command line's policy, else the further store's, else the volume's, else the
- * repository's. */
+/* The command line's policy, else what is configured. */
 static const struct policy *policy_of(struct cli *cli, const struct repo_volume *volume)
 {
-	const struct config_volume *configured =
-		config_volume(&cli->config, volume->name);
-	const struct config_store *store = config_store(&cli->config, cli->store);
 	const struct policy *policy = &of(cli)->policy;
 
-	if (policy_empty(policy) && store != &cli->config.repository)
-		policy = &store->keep;
-	if (policy_empty(policy) && configured)
-		policy = &configured->keep;
-	if (policy_empty(policy))
-		policy = &cli->config.repository.keep;
-	return policy;
-}
-
-/* ---- a volume's points ------------------------------------------------- */
-
-/* Its visible points, and the record that says so. */
-struct history {
-	struct repo_volume volume;
-	struct retention retention;
-	struct policy_point *points;
-	size_t count;
-};
-
-static void history_fini(struct history *history)
-{
-	retention_fini(&history->retention);
-	free(history->points);
-}
-
-/* `keep`: what is read may be remembered, for it is no bad usage. */
-static int history_points(struct cli *cli, struct host *host, struct history *history,
-			  bool keep, struct error *err)
-{
-	CLEANUP_FREE uint64_t *numbers = NULL;
-	CLEANUP_FREE struct point_facts *facts = NULL;
-	char path[PATH_MAX];
-	int ret = point_numbers(host->repo, &history->volume.id, &numbers, &history->count, err);
-
-	if (ret)
-		return ret;
-	history->points = calloc(history->count + 1, sizeof(*history->points));
-	if (!history->points)
-		return error_set(err, -ENOMEM, "listing points: out of memory");
-	cli_facts_path(cli, &history->volume, path);
-	ret = point_facts_load(host->repo, &history->volume.id, numbers, history->count, path,
-			       keep && !of(cli)->dry_run &&
-			       !policy_empty(policy_of(cli, &history->volume)), &facts, err);
-	for (size_t i = 0; !ret && i < history->count; i++)
-		history->points[i] = (struct policy_point){
-			.number = facts[i].number, .time_ns = facts[i].time_ns,
-			.pinned = extent_list_contains(&history->retention.pinned,
-						       facts[i].number),
-		};
-	return ret;
-}
-
-/* The record first: if another follows it meanwhile, committing ours will fail. */
-static int history_load(struct cli *cli, struct host *host, const char *name,
-			struct history *history, bool keep, struct error *err)
-{
-	int ret = repo_volume_find(host->repo, name, &history->volume, err);
-
-	if (!ret)
-		ret = retention_load(host->repo, &history->volume.id, &history->retention, err);
-	if (!ret)
-		ret = history_points(cli, host, history, keep, err);
-	if (!ret && !history->count)
-		ret = error_set(err, -ENOENT, "%s has no recovery point yet",
-				history->volume.name);
-	return ret;
+	return policy_empty(policy)
+		? protect_policy(&cli->config, config_store(&cli->config, cli->store), volume->name)
+		: policy;
 }
 
 /* ---- choosing ---------------------------------------------------------- */
@@ -128,8 +58,7 @@ static int choose_by_policy(struct cli *cli, struct history *history, struct err
 				      "so nothing would be kept but the newest point; give "
 				      "--keep-… or --policy, or set keep in its section of the "
 				      "configuration or in [repository]", history->volume.name);
-	return policy_apply(policy, history->points, history->count) ?
-	       error_set(err, -ENOMEM, "applying a policy: out of memory") : 0;
+	return history_apply(history, policy, err);
 }
 
 /* What was named and cannot be forgotten is an error; a policy only passes it over. */
@@ -214,41 +143,29 @@ static int history_print(struct cli *cli, const struct history *history, size_t 
 	return 0;
 }
 
-static int history_forget(struct cli *cli, struct host *host, struct history *history,
-			  struct error *err)
-{
-	uint64_t newest = history->points[history->count - 1].number;
-	struct extent_list numbers = EXTENT_LIST_INIT;
-	size_t forgotten = 0;
-	int ret = 0;
-
-	for (size_t i = 0; !ret && i < history->count; i++)
-		if (!history->points[i].reasons) {
-			ret = extent_list_append(&numbers, history->points[i].number, 1);
-			forgotten++;
-		}
-	if (ret)
-		ret = error_set(err, ret, "forgetting points: %s", error_text(ret));
-	if (!ret && forgotten && !of(cli)->dry_run)
-		ret = repo_forget(host->repo, &history->volume.id, &history->retention, &numbers,
-				  newest, host->signer, err);
-	extent_list_fini(&numbers);
-	return ret ? ret : history_print(cli, history, forgotten, err);
-}
-
 static int forget_named(struct cli *cli, struct host *host, char *text, struct error *err)
 {
-	struct history history = { .points = NULL };
+	bool dry = of(cli)->dry_run;
+	struct repo_volume volume;
+	struct history history;
+	size_t forgotten = 0;
 	const char *which;
 	int ret;
 
 	cli_split_point(text, &which);
-	ret = history_load(cli, host, text, &history, !which, err);
+	ret = repo_volume_find(host->repo, text, &volume, err);
+	/* Not for what may be bad usage. */
 	if (!ret)
-		ret = which ? choose_by_name(cli, host, which, &history, err)
-			    : choose_by_policy(cli, &history, err);
+		ret = history_load(host, &volume, !which && !dry &&
+				   !policy_empty(policy_of(cli, &volume)), &history, err);
+	if (ret)
+		return ret;
+	ret = which ? choose_by_name(cli, host, which, &history, err)
+		    : choose_by_policy(cli, &history, err);
 	if (!ret)
-		ret = history_forget(cli, host, &history, err);
+		ret = history_forget(host, &history, dry, &forgotten, err);
+	if (!ret)
+		ret = history_print(cli, &history, forgotten, err);
 	history_fini(&history);
 	return ret;
 }

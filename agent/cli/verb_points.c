@@ -85,7 +85,7 @@ static int points_print(struct cli *cli, struct host *host, const struct repo_vo
 	if (!chosen)
 		return error_set(err, -ENOMEM, "listing points: out of memory");
 	/* Looking writes nothing: what forget remembered is made use of. */
-	cli_facts_path(cli, volume, path);
+	protect_facts_path(&cli->config, &volume->id, path);
 	if (!cli->json || of(cli)->since_ns) {
 		ret = point_facts_load(host->repo, &volume->id, numbers, count,
 				       of(cli)->last ? NULL : path, false, &facts, err);

@@ -27,6 +27,8 @@ static const char *const event_names[] = {
 	[PROTECT_STORE_LAGS] = "store_lags",
 	[PROTECT_STORE_RECOVERED] = "store_recovered",
 	[PROTECT_TUNED] = "compression",
+	[PROTECT_RETAINED] = "retention",
+	[PROTECT_RETENTION_FAILED] = "retention_failed",
 };
 
 /* ---- for programs ------------------------------------------------------- */
@@ -57,6 +59,20 @@ static void add_cycle(json_t *object, const struct protect_event *event)
 	json_object_set_new(object, "rpo_seconds", seconds_json(event->age_ns));
 }
 
+static void add_retention(json_t *object, const struct protect_event *event)
+{
+	const struct retention_result *result = event->retention;
+
+	json_object_set_new(object, "store", json_string(event->store));
+	json_object_set_new(object, "seconds", seconds_json(event->duration_ns));
+	if (result)
+		json_object_update_new(object, json_pack("{s:I, s:I, s:I, s:I}",
+			"forgotten", (json_int_t)result->forgotten,
+			"pruned", (json_int_t)result->pruned,
+			"deleted_objects", (json_int_t)result->deleted_objects,
+			"deleted_bytes", (json_int_t)result->deleted_bytes));
+}
+
 static void add_store(json_t *object, const struct protect_event *event)
 {
 	json_object_set_new(object, "store", json_string(event->store));
@@ -79,7 +95,9 @@ static json_t *event_json(const struct protect_event *event)
 				    json_string(event->unit));
 		json_object_set_new(object, "objective_seconds", seconds_json(event->rpo_ns));
 	}
-	if (event->store)
+	if (event->type == PROTECT_RETAINED || event->type == PROTECT_RETENTION_FAILED)
+		add_retention(object, event);
+	else if (event->store)
 		add_store(object, event);
 	if (event->type == PROTECT_CYCLE_ENDED || event->type == PROTECT_CYCLE_FAILED)
 		add_cycle(object, event);
@@ -119,6 +137,9 @@ static const char *const message_ids[] = {
 	[PROTECT_STORE_FAILED] = "8751ceff913b4085958c6456904a5568",
 	[PROTECT_STORE_LAGS] = "52f986713b2a4fc9bd9b5ba59f25e745",
 	[PROTECT_STORE_RECOVERED] = "eb0d82791df14bf9bba7f62aff25eb3a",
+	[PROTECT_TUNED] = NULL,
+	[PROTECT_RETAINED] = "ee225d9dd3794688be9b7f164d35f9e2",
+	[PROTECT_RETENTION_FAILED] = "b9086e4a1f504bbf912c86185e4bffef",
 };
 
 static struct log_fields fields_of(const struct protect_event *event)
@@ -173,6 +194,21 @@ static void say_store(const struct protect_event *event)
 		log_event(LOG_NOTES, &fields, "store %s has all points again", event->store);
 }
 
+static void say_retention(const struct protect_event *event)
+{
+	const struct retention_result *result = event->retention;
+	struct log_fields fields = fields_of(event);
+
+	if (event->type == PROTECT_RETENTION_FAILED)
+		log_event(LOG_WARNINGS, &fields, "retention in store %s: %s; again at %s", event->store,
+			  event->error->message, text_time(event->due_ns));
+	else
+		log_event(LOG_NOTES, &fields, "retention in store %s: %" PRIu64 " points forgotten, %"
+			  PRIu64 " pruned, %s deleted, in %s", event->store, result->forgotten,
+			  result->pruned, text_bytes(result->deleted_bytes),
+			  text_duration(event->duration_ns));
+}
+
 static void say(const struct protect_event *event)
 {
 	const char *why = event->why, *unit = event->unit;
@@ -184,6 +220,10 @@ static void say(const struct protect_event *event)
 	case PROTECT_STORE_LAGS:
 	case PROTECT_STORE_RECOVERED:
 		say_store(event);
+		break;
+	case PROTECT_RETAINED:
+	case PROTECT_RETENTION_FAILED:
+		say_retention(event);
 		break;
 	case PROTECT_CYCLE_STARTED:
 		log_event(LOG_DETAILS, &fields, "%s: a run begins%s%s", unit, *why ? ": " : "", why);

@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GRACE_DEFAULT_NS UINT64_C(3600000000000)
-
 struct prune {
 	bool dry_run, grace_given, ignore_stores;
 	uint64_t grace_ns;
@@ -99,7 +97,7 @@ static int prune_volume(struct cli *cli, struct host *host, const struct repo_vo
 	struct prune_options options = {
 		.host_map_key = host->map_key,
 		.signer = host->signer,
-		.grace_ns = prune->grace_given ? prune->grace_ns : GRACE_DEFAULT_NS,
+		.grace_ns = prune->grace_given ? prune->grace_ns : PROTECT_GRACE_NS,
 		.dry_run = prune->dry_run,
 		.report = prune_report,
 		.context = cli,

@@ -108,6 +108,7 @@ struct config_store {
 	uint64_t lag_warning_ns;		/* of a further store: told when a point is missing
 						 * there for longer; 0: never; default 1 h */
 	struct policy keep;			/* empty: none */
+	char retention[CONFIG_CALENDAR_MAX + 1]; /* when the daemon sees to it; as a schedule's full */
 };
 
 struct config_group {

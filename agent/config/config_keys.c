@@ -415,6 +415,13 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 static int store_assign(struct config_store *store, const char *key, const char *value,
 			struct error *err)
 {
+	if (!strcmp(key, "retention")) {
+		int ret = config_assign_calendar(key, value, store->retention, err);
+
+		if (!ret && !strcmp(value, "never"))
+			store->retention[0] = '\0';
+		return ret;
+	}
 	return !strcmp(key, "keep") ? config_assign_keep(&store->keep, value, err)
 				    : assign_from(store_keys, store, key, value, err);
 }

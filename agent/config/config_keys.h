@@ -29,6 +29,9 @@ void schedule_settle(struct config_schedule *schedule,
 void schedule_settle_disk(struct config_schedule *schedule,
 			  const struct config_schedule *defaults);
 bool schedule_is_unset(const struct config_schedule *schedule);
+/* One of its calendars, or another's; "never" stays as it is. */
+int config_assign_calendar(const char *key, const char *value,
+			   char to[static CONFIG_CALENDAR_MAX + 1], struct error *err);
 
 /* The keys of a hook (config_hook.c); as schedule_assign. */
 void hook_unset(struct config_hook *hook);

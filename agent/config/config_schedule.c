@@ -92,7 +92,8 @@ static int assign_length(const char *key, const char *value, uint64_t low_ns, ui
  * What it means is systemd-analyze's to say, once somebody wants to know; here only
  * that it can be handed to it.
  */
-static int assign_calendar(const char *key, const char *value, char *to, struct error *err)
+int config_assign_calendar(const char *key, const char *value,
+			   char to[static CONFIG_CALENDAR_MAX + 1], struct error *err)
 {
 	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 				   "0123456789 ,.:*/~_+-";
@@ -215,11 +216,11 @@ int schedule_assign(struct config_schedule *schedule, const char *key, const cha
 	if (!strcmp(key, "idle_point"))
 		return assign_length(key, value, SECOND_NS, &schedule->idle_point_ns, err);
 	if (!strcmp(key, "full"))
-		return assign_calendar(key, value, schedule->full, err);
+		return config_assign_calendar(key, value, schedule->full, err);
 	if (!strcmp(key, "synthetic"))
-		return assign_calendar(key, value, schedule->synthetic, err);
+		return config_assign_calendar(key, value, schedule->synthetic, err);
 	if (!strcmp(key, "differential"))
-		return assign_calendar(key, value, schedule->differential, err);
+		return config_assign_calendar(key, value, schedule->differential, err);
 	if (!strcmp(key, "jitter"))
 		return assign_length(key, value, SECOND_NS, &schedule->jitter_ns, err);
 	if (!strcmp(key, "run_timeout"))

@@ -87,7 +87,8 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	ret = units_make(config, &daemon->list, daemon->now, true, &list, err);
 	if (ret)
 		return ret;
-	ret = daemon_http_take(daemon, config, err);
+	ret = daemon_retention_check(config, daemon->now, err) ?:
+	      daemon_http_take(daemon, config, err);
 	if (ret) {
 		units_fini(&list);
 		return ret;
@@ -97,6 +98,7 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 	config_fini(daemon->config);
 	*daemon->config = *config;
 	daemon_stores_make(daemon);
+	daemon_retention_make(daemon);
 	daemon_metrics_forget(daemon);
 	return 0;
 }
@@ -199,6 +201,7 @@ static void decide(struct daemon *daemon)
 		objectives(daemon);
 	running_turn(daemon);
 	daemon_stores_turn(daemon);
+	daemon_retention_turn(daemon);
 	daemon_notify_turn(daemon);
 	daemon_http_turn(daemon);
 	record(daemon);
@@ -216,6 +219,9 @@ static int64_t wake_at(const struct daemon *daemon)
 	if (next < wake)
 		wake = next;
 	next = daemon_stores_wake(daemon);
+	if (next < wake)
+		wake = next;
+	next = daemon_retention_wake(daemon);
 	if (next < wake)
 		wake = next;
 	if (daemon->stopping)
@@ -241,25 +247,29 @@ static void wait_for_something(struct daemon *daemon)
 	struct itimerspec timer = {
 		.it_value = { wake > 0 ? wake / SECOND_NS : 0, wake > 0 ? wake % SECOND_NS : 1 },
 	};
-	struct pollfd wait[3 + RUNNING_MAX + DAEMON_STORES_MAX] = {
+	const struct child *retention = &daemon->retention.child;
+	struct pollfd wait[4 + RUNNING_MAX + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon_notify_fd(daemon), .events = POLLIN },
+		{ .fd = retention->pid ? retention->pidfd : -1, .events = POLLIN },
 	};
-	struct pollfd *stores = wait + 3 + RUNNING_MAX;
+	struct pollfd *stores = wait + 4 + RUNNING_MAX;
 
-	running_wait(daemon, wait + 3);
+	running_wait(daemon, wait + 4);
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
 	for (size_t i = 0; i < daemon->store_count; i++)
 		stores[i] = (struct pollfd){ .events = POLLIN, .fd = daemon->stores[i].child.pid ?
 							     daemon->stores[i].child.pidfd : -1 };
-	poll(wait, 3 + RUNNING_MAX + daemon->store_count, -1);
+	poll(wait, 4 + RUNNING_MAX + daemon->store_count, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
-	running_ended(daemon, wait + 3);
+	running_ended(daemon, wait + 4);
 	if (wait[2].revents)
 		daemon_notify_ended(daemon);
+	if (wait[3].revents)
+		daemon_retention_ended(daemon);
 	for (size_t i = 0; i < daemon->store_count; i++)
 		if (stores[i].revents)
 			daemon_store_ended(daemon, &daemon->stores[i]);
@@ -272,7 +282,8 @@ static bool all_done(const struct daemon *daemon)
 {
 	const struct unit_list *list = &daemon->list;
 
-	if (daemon->running_count || daemon_stores_busy(daemon))
+	if (daemon->running_count || daemon_stores_busy(daemon) ||
+	    daemon_retention_busy(daemon))
 		return false;
 	return daemon->stopping ||
 	       (daemon->options->once && daemon_notify_idle(daemon) &&
@@ -334,12 +345,14 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	ret = units_make(config, NULL, daemon.now, !options->once, &daemon.list, err) ?:
+	      daemon_retention_check(config, daemon.now, err) ?:
 	      daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
 	      interrupt_check(err);
 	if (!ret) {
 		units_seed(&daemon);
 		units_look(&daemon);
 		daemon_stores_make(&daemon);
+		daemon_retention_make(&daemon);
 		daemon.record = true;
 		if (*config->agent.metrics)
 			file_sweep(config->agent.metrics, METRICS_SWEEP_SECONDS);

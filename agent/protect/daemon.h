@@ -135,6 +135,31 @@ struct daemon_store {
 	struct notify_history notify;
 };
 
+/* ---- retention (daemon_retention.c) --------------------------------------------- */
+
+#define RETENTIONS_MAX (1 + CONFIG_STORES_MAX)
+
+/* One store's, the first one's too. */
+struct retention_plan {
+	char name[VOLUME_NAME_MAX + 1];
+	uint64_t at_ns;			/* when its calendar asks, in ns since 1970 */
+	uint64_t after_ns;		/* … and from when on it was asked */
+	uint64_t success_ns;		/* when a round last went through; 0: not known */
+	int64_t next_ns;		/* not before, after failures; CLOCK_BOOTTIME */
+	unsigned failures;		/* in a row */
+	uint64_t failures_total, forgotten_total, deleted_bytes_total;
+	struct notify_history notify;
+};
+
+/* One round at a time, whatever the store: nothing is waiting for it. */
+struct daemon_retention {
+	struct retention_plan plans[RETENTIONS_MAX];
+	size_t count;
+	struct child child;		/* `pid` 0: none */
+	char name[VOLUME_NAME_MAX + 1];	/* of the store that it is at */
+	int64_t started_ns, kill_ns;
+};
+
 /* ---- the daemon ---------------------------------------------------------------- */
 
 #define RUNNING_MAX 16			/* what `runs` may be */
@@ -183,6 +208,7 @@ struct daemon {
 	struct daemon_store stores[DAEMON_STORES_MAX];
 	size_t store_count;
 	int64_t stores_looked_ns;
+	struct daemon_retention retention;
 
 	struct daemon_notify notify;
 	struct http_server *http;	/* who answers for metrics, or NULL */
@@ -252,6 +278,18 @@ bool daemon_stores_busy(const struct daemon *daemon);
 struct daemon_store *daemon_store_find(struct daemon *daemon, const char *name);
 size_t daemon_store_metrics(const struct daemon *daemon,
 			    struct metrics_store to[static DAEMON_STORES_MAX]);
+
+/* EXIT_USAGE when a calendar is none; nothing is changed then. */
+int daemon_retention_check(const struct config *config, struct instant now, struct error *err);
+/* The rest is as those of the stores, above. */
+void daemon_retention_make(struct daemon *daemon);
+void daemon_retention_turn(struct daemon *daemon);
+void daemon_retention_ended(struct daemon *daemon);
+int64_t daemon_retention_wake(const struct daemon *daemon);
+bool daemon_retention_busy(const struct daemon *daemon);
+struct retention_plan *daemon_retention_find(struct daemon *daemon, const char *store);
+size_t daemon_retention_metrics(const struct daemon *daemon,
+				struct metrics_retention to[static RETENTIONS_MAX]);
 
 /* ---- metrics (daemon_metrics.c) ---------------------------------------------- */
 

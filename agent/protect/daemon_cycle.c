@@ -33,23 +33,6 @@ void daemon_tell_of(struct daemon *daemon, size_t i, struct protect_event event)
 
 /* ---- units and the clock on the wall -------------------------------------------- */
 
-/*
- * Before a window opens there is no objective, and it begins anew. A blackout puts off
- * what would have been due in it, by as long as a run may take: one a day must not keep
- * an objective of a day from ever being missed.
- */
-static void unit_opens(struct daemon *daemon, size_t i)
-{
-	struct unit *unit = &daemon->list.units[i];
-	struct schedule_unit *plan = &daemon->list.schedules[i];
-
-	plan->opened_ns = daemon->now.boot_ns;
-	if (!unit->outside)
-		plan->opened_ns += schedule_lead(daemon->list.schedules, daemon->list.count, i) -
-				   plan->rpo_ns;
-	unit->outside = false;
-}
-
 void unit_clock(struct daemon *daemon, size_t i)
 {
 	struct unit *unit = &daemon->list.units[i];
@@ -58,10 +41,13 @@ void unit_clock(struct daemon *daemon, size_t i)
 	uint64_t until;
 	bool open = calendar_open(&unit->schedule, daemon->now.real_ns, &until);
 
-	if (open && !plan->open)
-		unit_opens(daemon, i);
-	else if (!open)
+	if (open && !plan->open) {
+		schedule_open(daemon->list.schedules, daemon->list.count, i, daemon->now.boot_ns,
+			      unit->outside);
+		unit->outside = false;
+	} else if (!open) {
 		unit->outside |= !calendar_in_window(&unit->schedule, daemon->now.real_ns);
+	}
 	plan->open = open;
 	plan->opens_ns = daemon->now.boot_ns + (int64_t)until;
 	plan->whole = unit->doubt || asked == BACKUP_FULL;

@@ -141,6 +141,7 @@ static char *text_of(const struct daemon *daemon, bool up)
 
 	struct metrics_messages messages[NOTIFY_TARGETS];
 	struct metrics_store stores[DAEMON_STORES_MAX];
+	struct metrics_retention retentions[RETENTIONS_MAX];
 
 	if (!units || !volumes)
 		return NULL;
@@ -154,6 +155,8 @@ static char *text_of(const struct daemon *daemon, bool up)
 		.volumes = volumes, .volume_count = seen->count,
 		.messages = messages, .message_count = messages_of(daemon, messages),
 		.stores = stores, .store_count = daemon_store_metrics(daemon, stores),
+		.retentions = retentions,
+		.retention_count = daemon_retention_metrics(daemon, retentions),
 	});
 }
 

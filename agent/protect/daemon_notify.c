@@ -81,22 +81,36 @@ static void event_error(const struct protect_event *event, struct notify_message
 		snprintf(message->error, sizeof(message->error), "%.511s", text);
 }
 
+/* Of retention, or of copying; NULL for what a reload has dropped. */
+static struct notify_history *store_history(struct daemon *daemon,
+					    const struct protect_event *event)
+{
+	bool retention = event->type == PROTECT_RETAINED ||
+			 event->type == PROTECT_RETENTION_FAILED;
+	struct retention_plan *plan = daemon_retention_find(daemon, event->store);
+	struct daemon_store *store = daemon_store_find(daemon, event->store);
+
+	if (retention)
+		return plan ? &plan->notify : NULL;
+	return store ? &store->notify : NULL;
+}
+
 static void notify_store(struct daemon *daemon, const struct protect_event *event)
 {
 	struct notify_rules rules = rules_of(daemon);
-	struct daemon_store *store = daemon_store_find(daemon, event->store);
+	struct notify_history *history = store_history(daemon, event);
 	struct notify_message message = { .time_ns = daemon->now.real_ns };
 	enum notify_kind kinds[NOTIFY_KINDS_AT_ONCE];
-	size_t count = store ? notify_kinds(event, kinds) : 0;
+	size_t count = history ? notify_kinds(event, kinds) : 0;
 
 	for (size_t k = 0; k < count; k++) {
 		message.kind = kinds[k];
-		if (!notify_decide(&store->notify, &rules, kinds[k], daemon->now.boot_ns,
+		if (!notify_decide(history, &rules, kinds[k], daemon->now.boot_ns,
 				   &message.held))
 			continue;
 		if (gethostname(message.host, sizeof(message.host) - 1))
 			strcpy(message.host, "unknown");
-		snprintf(message.unit, sizeof(message.unit), "%s", store->name);
+		snprintf(message.unit, sizeof(message.unit), "%s", event->store);
 		event_error(event, &message);
 		put(daemon, &message);
 	}

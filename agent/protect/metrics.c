@@ -22,6 +22,11 @@ struct store_family {
 	double (*value)(const struct metrics_store *store);
 };
 
+struct retention_family {
+	const char *name, *type, *help;
+	double (*value)(const struct metrics_retention *retention);
+};
+
 /* ---- values ------------------------------------------------------------------ */
 
 static double seconds(uint64_t ns)
@@ -123,6 +128,37 @@ static const struct store_family store_families[] = {
 	  "When a pass last left nothing to copy.", store_success },
 	{ "clawback_store_failures_total", "counter",
 	  "Passes to this store that failed, since the daemon's start.", store_failures },
+};
+
+static double retention_success(const struct metrics_retention *retention)
+{
+	return instant(retention->success_ns);
+}
+
+static double retention_failures(const struct metrics_retention *retention)
+{
+	return (double)retention->failures;
+}
+
+static double retention_forgotten(const struct metrics_retention *retention)
+{
+	return (double)retention->forgotten;
+}
+
+static double retention_deleted(const struct metrics_retention *retention)
+{
+	return (double)retention->deleted_bytes;
+}
+
+static const struct retention_family retention_families[] = {
+	{ "clawback_retention_last_success_timestamp_seconds", "gauge",
+	  "When forgetting and pruning in this store last went through.", retention_success },
+	{ "clawback_retention_failures_total", "counter",
+	  "Rounds of it that failed, since the daemon's start.", retention_failures },
+	{ "clawback_retention_forgotten_points_total", "counter",
+	  "Points that it forgot, since the daemon's start.", retention_forgotten },
+	{ "clawback_retention_deleted_bytes_total", "counter",
+	  "Bytes of objects that it deleted, since the daemon's start.", retention_deleted },
 };
 
 static const struct unit_family unit_families[] = {
@@ -276,6 +312,22 @@ static void put_store_family(FILE *file, const struct store_family *family,
 	}
 }
 
+static void put_retention_family(FILE *file, const struct retention_family *family,
+				 const struct metrics *metrics)
+{
+	put_head(file, family->name, family->type, family->help);
+	for (size_t i = 0; i < metrics->retention_count; i++) {
+		double value = family->value(&metrics->retentions[i]);
+
+		if (isnan(value))
+			continue;
+		fprintf(file, "%s{", family->name);
+		put_label(file, "store", metrics->retentions[i].store);
+		fputc('}', file);
+		put_value(file, value);
+	}
+}
+
 static void put_daemon(FILE *file, const struct metrics *metrics)
 {
 	put_head(file, "clawback_up", "gauge", "Whether the daemon ran when this was written; "
@@ -330,6 +382,8 @@ char *metrics_text(const struct metrics *metrics)
 		put_volume_family(file, &volume_families[i], metrics);
 	for (size_t i = 0; metrics->store_count && i < COUNT(store_families); i++)
 		put_store_family(file, &store_families[i], metrics);
+	for (size_t i = 0; metrics->retention_count && i < COUNT(retention_families); i++)
+		put_retention_family(file, &retention_families[i], metrics);
 	put_messages(file, metrics);
 	bad = ferror(file);
 	if (fclose(file) || bad) {

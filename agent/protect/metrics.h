@@ -49,6 +49,13 @@ struct metrics_store {
 	uint64_t failures;		/* passes, since the daemon's start */
 };
 
+/* Of a store with a calendar for it; counters since the daemon's start. */
+struct metrics_retention {
+	const char *store;
+	uint64_t success_ns;		/* 0: not known */
+	uint64_t failures, forgotten, deleted_bytes;
+};
+
 /* What became of the messages to one target. */
 struct metrics_messages {
 	const char *target;
@@ -65,6 +72,8 @@ struct metrics {
 	size_t volume_count;
 	const struct metrics_store *stores;
 	size_t store_count;
+	const struct metrics_retention *retentions;
+	size_t retention_count;
 	const struct metrics_messages *messages;	/* of those that are configured */
 	size_t message_count;
 };

@@ -19,6 +19,8 @@ static const char *const subjects[NOTIFY_KINDS] = {
 	[NOTIFY_SUCCESS] = "a point was stored",
 	[NOTIFY_STORE_LAGS] = "points are missing there",
 	[NOTIFY_STORE_RECOVERED] = "it has all points again",
+	[NOTIFY_RETENTION_FAILED] = "forgetting or pruning failed",
+	[NOTIFY_RETENTION_RECOVERED] = "forgetting and pruning go on",
 };
 
 static const char *const advice[NOTIFY_KINDS] = {
@@ -49,6 +51,11 @@ static const char *const advice[NOTIFY_KINDS] = {
 		"what the error names; \"clawback status\" says what the store lacks, \"clawback "
 		"doctor\" whether it can be reached.",
 	[NOTIFY_STORE_RECOVERED] = "Nothing is to be done.",
+	[NOTIFY_RETENTION_FAILED] =
+		"No point is lost that the policy keeps, but the store grows. Mend what the error "
+		"names: most often the credentials may not delete. It is tried again, every hour at "
+		"least; \"clawback forget\" and \"clawback prune\" do the same by hand.",
+	[NOTIFY_RETENTION_RECOVERED] = "Nothing is to be done.",
 };
 
 /* ---- encodings --------------------------------------------------------------------- */

@@ -20,12 +20,21 @@ static const char *const kind_names[NOTIFY_KINDS] = {
 	[NOTIFY_SUCCESS] = "success",
 	[NOTIFY_STORE_LAGS] = "store_lags",
 	[NOTIFY_STORE_RECOVERED] = "store_recovered",
+	[NOTIFY_RETENTION_FAILED] = "retention_failed",
+	[NOTIFY_RETENTION_RECOVERED] = "retention_recovered",
 };
 
 const char *notify_unit_word(const struct notify_message *message)
 {
-	if (message->kind == NOTIFY_STORE_LAGS || message->kind == NOTIFY_STORE_RECOVERED)
+	switch (message->kind) {
+	case NOTIFY_STORE_LAGS:
+	case NOTIFY_STORE_RECOVERED:
+	case NOTIFY_RETENTION_FAILED:
+	case NOTIFY_RETENTION_RECOVERED:
 		return "store";
+	default:
+		break;
+	}
 	return message->group ? "group" : "volume";
 }
 
@@ -73,6 +82,12 @@ void notify_what(const struct notify_message *message, char text[static NOTIFY_W
 		break;
 	case NOTIFY_STORE_RECOVERED:
 		snprintf(text, room, "it has all points again");
+		break;
+	case NOTIFY_RETENTION_FAILED:
+		snprintf(text, room, "forgetting or pruning points there failed");
+		break;
+	case NOTIFY_RETENTION_RECOVERED:
+		snprintf(text, room, "points are forgotten and pruned there again");
 		break;
 	default:
 		snprintf(text, room, "a point was stored");
@@ -192,6 +207,8 @@ static json_t *dedup_json(const struct notify_message *message)
 	enum notify_kind kind = message->kind == NOTIFY_RPO_RECOVERED ? NOTIFY_RPO_MISSED :
 				message->kind == NOTIFY_CYCLE_RECOVERED ? NOTIFY_CYCLE_FAILED :
 				message->kind == NOTIFY_STORE_RECOVERED ? NOTIFY_STORE_LAGS :
+				message->kind == NOTIFY_RETENTION_RECOVERED ?
+				NOTIFY_RETENTION_FAILED :
 				message->kind;
 	char key[255];
 

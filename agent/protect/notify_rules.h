@@ -27,6 +27,8 @@ enum notify_kind {
 	NOTIFY_SUCCESS,		/* success */
 	NOTIFY_STORE_LAGS,	/* warning */
 	NOTIFY_STORE_RECOVERED,	/* recovery */
+	NOTIFY_RETENTION_FAILED, /* failure */
+	NOTIFY_RETENTION_RECOVERED, /* recovery */
 	NOTIFY_KINDS,
 };
 
@@ -48,7 +50,7 @@ struct notify_history {
 	unsigned failures;		/* in a row */
 	bool failure_told;
 	bool missed, miss_told;
-	bool lag_told;
+	bool lag_told, retention_told;
 	int64_t failing_ns, missed_ns;	/* when the last trouble began; 0: there was none */
 };
 

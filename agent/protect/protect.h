@@ -130,6 +130,52 @@ int protect_replicate(struct host *host, const struct config_store *store,
 int protect_replicable(const struct config *config, struct repo_volume **volumes,
 		       size_t *count, struct error *err);
 
+/* ---- retention ---------------------------------------------------------- */
+
+#define PROTECT_GRACE_NS UINT64_C(3600000000000)	/* prune's, where nobody says another */
+
+/*
+ * What is kept of a volume in a store: a further store's own policy, else the volume's,
+ * else the repository's. Perhaps empty.
+ */
+const struct policy *protect_policy(const struct config *config,
+				    const struct config_store *store, const char *volume);
+
+/* Where the state folder remembers a volume's points' facts. */
+void protect_facts_path(const struct config *config, const struct uuid *volume,
+			char path[static PATH_MAX]);
+
+/* A volume's visible points, rising, and the record that says so. */
+struct history {
+	struct repo_volume volume;
+	struct retention retention;
+	struct policy_point *points;		/* owned: history_fini */
+	size_t count;				/* at least 1 */
+};
+
+/* -ENOENT without a point. `remember`: what is read may be kept in the state folder. */
+int history_load(struct host *host, const struct repo_volume *volume, bool remember,
+		 struct history *history, struct error *err);
+/* Gives each point the reasons that the policy has to keep it. */
+int history_apply(struct history *history, const struct policy *policy, struct error *err);
+/* Forgets those that have none; never the newest. */
+int history_forget(struct host *host, struct history *history, bool dry_run,
+		   size_t *forgotten, struct error *err);
+void history_fini(struct history *history);
+
+struct retention_result {
+	uint64_t forgotten, pruned;		/* points */
+	uint64_t deleted_objects, deleted_bytes;
+};
+
+/*
+ * One round over a store: configured volumes that have a policy lose the points that it
+ * does not keep, then all volumes are pruned. Of several failures the last is told, after
+ * all was tried.
+ */
+int protect_retention(const struct config *config, const struct config_store *store,
+		      struct retention_result *result, struct error *err);
+
 /* ---- attaching --------------------------------------------------------- */
 
 struct attach_result {
@@ -289,6 +335,9 @@ enum protect_event_type {
 	PROTECT_STORE_LAGS,	/* points: missing there; age: since when; why */
 	PROTECT_STORE_RECOVERED, /* has all */
 	PROTECT_TUNED,		/* of a unit: level, why */
+	/* Of a store, the first one too, without a unit: */
+	PROTECT_RETAINED,	/* retention; duration */
+	PROTECT_RETENTION_FAILED, /* error, duration; due: when it is tried again */
 };
 
 /* What became of one volume in a run. */
@@ -313,6 +362,7 @@ struct protect_event {
 	const struct error *error;	/* NULL: none */
 	const struct protect_part *parts;
 	size_t part_count;
+	const struct retention_result *retention;	/* NULL: none */
 };
 
 struct protect_options {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #define SECOND_NS INT64_C(1000000000)
+#define DAY_NS (86400 * SECOND_NS)
 #define PAUSE_MAX_NS (300 * SECOND_NS)
 #define GUESS_MAX_NS (30 * SECOND_NS)
 
@@ -151,6 +152,17 @@ static int64_t schedule_deadline(const struct schedule_unit *unit)
 {
 	return greater(unit->has_point ? unit->covered_ns : unit->since_ns, unit->opened_ns) +
 	       unit->rpo_ns;
+}
+
+void schedule_open(struct schedule_unit *units, size_t count, size_t index, int64_t now,
+		   bool window)
+{
+	struct schedule_unit *unit = &units[index];
+
+	unit->open = true;
+	unit->opened_ns = now;
+	if (!window || unit->rpo_ns >= DAY_NS)
+		unit->opened_ns += schedule_lead(units, count, index) - unit->rpo_ns;
 }
 
 void schedule_begin(struct schedule_unit *unit, int64_t now)

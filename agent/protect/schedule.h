@@ -108,6 +108,14 @@ struct schedule_outcome {
 int64_t schedule_end(struct schedule_unit *unit, int64_t now,
 		     const struct schedule_outcome *outcome);
 
+/*
+ * It may run again. A window that opens begins the objective anew, for there was none; but
+ * an objective of a day or more spans windows, which would begin it anew for ever. After a
+ * blackout (`window` false) it holds on, and what was due meanwhile has as long as a run
+ * may take.
+ */
+void schedule_open(struct schedule_unit *units, size_t count, size_t index, int64_t now,
+		   bool window);
 /* When it is due; never in the past of a failure's pause. */
 int64_t schedule_due(const struct schedule_unit *units, size_t count, size_t index);
 /* By how much the run that is to keep the objective begins before its end. */

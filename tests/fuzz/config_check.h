@@ -101,6 +101,7 @@ static inline void check_config_store(const struct config_store *store)
 	FUZZ_CHECK(store->timeout_seconds <= 3600);
 	FUZZ_CHECK(store->part_bytes <= 1u << 30);
 	FUZZ_CHECK(store->lag_warning_ns <= UINT64_C(366) * 86400 * 1000000000);
+	FUZZ_CHECK(memchr(store->retention, '\0', sizeof(store->retention)));
 }
 
 static inline void check_config(const struct config *config)

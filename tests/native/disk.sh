@@ -121,7 +121,7 @@ before=$(points machine)
 done) &
 writer=$!
 defer clawback_stop $writer
-assert_refused 1 'was written to while it was read' clawback backup machine -o agent.read_rate=16M
+assert_refused 1 'was written to while it was read' clawback backup machine -o agent.read_rate=40M
 kill $writer
 wait $writer || true
 assert_equal "$before" "$(points machine)" "points"
@@ -129,7 +129,7 @@ disk_backup incremental
 assert_disk machine@latest 10+4
 
 echo "== a killed run is in nobody's way"
-clawback_start backup machine --type full -o agent.read_rate=2M
+clawback_start backup machine --type full -o agent.read_rate=4M
 sleep 1
 kill -KILL $clawback_pid
 clawback_wait 2>/dev/null || true

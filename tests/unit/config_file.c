@@ -232,7 +232,7 @@ static void further_stores(void **state)
 {
 	static const char file[] =
 		"[store far]\nurl = s3://b\nendpoint = https://e\nkeep = last=3\n"
-		"lag_warning = off\nbandwidth = 1M\n[repository]\nurl = file:///a\n"
+		"lag_warning = off\nbandwidth = 1M\nretention = Sun 04:00\n[repository]\nurl = file:///a\n"
 		"[store near]\nurl = file:///b\n";
 	static struct config config;
 	struct error err;
@@ -253,6 +253,9 @@ static void further_stores(void **state)
 	assert_int_equal(1 << 20, config.stores[0].bandwidth_bytes);
 	assert_true(config.stores[1].lag_warning_ns == 3600000000000u);
 	assert_int_equal(0, config.repository.lag_warning_ns);
+	assert_string_equal("Sun 04:00", config.stores[0].retention);
+	assert_string_equal("", config.stores[1].retention);
+	assert_string_equal("", config.repository.retention);
 	config_fini(&config);
 }
 
@@ -271,6 +274,8 @@ static void bad_stores(void **state)
 	config_expect_bad("[store a]\nurl = file:///a\nfingerprint = 00\n", 3, "has no key");
 	config_expect_bad("[store a]\nurl = file:///a\nlag_warning = soon\n", 3, "duration");
 	config_expect_bad("[repository]\nlag_warning = 1h\n", 2, "has no key");
+	config_expect_bad("[repository]\nretention = \"; rm\n", 2, "calendar");
+	config_expect_bad("[repository]\nretention = --help\n", 2, "calendar");
 	for (int i = 0; i <= CONFIG_STORES_MAX; i++)
 		sprintf(many + strlen(many), "[store s%d]\nurl = file:///%d\n", i, i);
 	config_expect_bad(many, 0, "one too many");

@@ -26,6 +26,7 @@ agent/crypto/passphrase.c crypto_passphrase
 agent/crypto/text.c crypto_text
 agent/crypto/wrap.c crypto_wrap
 agent/disk/layout_decode.c disk_layout
+agent/disk/report.c disk_report
 agent/pipeline/frame_decode.c pipeline_frame
 agent/pipeline/segment.c pipeline_segment
 agent/protect/daemon_file.c protect_facts

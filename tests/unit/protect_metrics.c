@@ -227,6 +227,27 @@ static void reads_back(void **context)
 	assert_none(&parsed, "clawback_store_last_success_timestamp_seconds", "far", NULL);
 }
 
+static void retentions(void **context)
+{
+	static const struct metrics_retention both[] = {
+		{ .store = "repository", .success_ns = UINT64_C(1795000004000000000),
+		  .forgotten = 7, .deleted_bytes = 4096 },
+		{ .store = "far", .failures = 2 },
+	};
+	const struct metrics metrics = { .retentions = both, .retention_count = 2 };
+	static struct parsed parsed;
+
+	(void)context;
+	parse(&metrics, &parsed);
+	assert_value(1795000004, &parsed, "clawback_retention_last_success_timestamp_seconds",
+		     "repository", NULL);
+	assert_value(7, &parsed, "clawback_retention_forgotten_points_total", "repository", NULL);
+	assert_value(4096, &parsed, "clawback_retention_deleted_bytes_total", "repository", NULL);
+	assert_value(0, &parsed, "clawback_retention_failures_total", "repository", NULL);
+	assert_value(2, &parsed, "clawback_retention_failures_total", "far", NULL);
+	assert_none(&parsed, "clawback_retention_last_success_timestamp_seconds", "far", NULL);
+}
+
 /* A counter begins at 0, so that its first step shows; an instant does not. */
 static void says_what_is_not_known(void **context)
 {
@@ -251,6 +272,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_back),
+		cmocka_unit_test(retentions),
 		cmocka_unit_test(says_what_is_not_known),
 	};
 

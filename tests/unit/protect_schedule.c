@@ -450,6 +450,48 @@ static void fulls_and_windows(void **state)
 }
 
 /* What was found clean by a tracker that is not trusted any more counts no longer. */
+/* A window of four hours a day, and an objective of one: missed, unless a run keeps it. */
+static void a_day_over_windows(void **state)
+{
+	const int64_t day = 86400 * SECOND;
+	struct schedule_unit unit;
+
+	(void)state;
+	for (int kept = 0; kept < 2; kept++) {
+		schedule_init(&unit, 0, SECOND);
+		unit.rpo_ns = day;
+		unit.open = false;
+		schedule_point(&unit, 0);
+		schedule_dirty(&unit, true);
+		schedule_open(&unit, 1, 0, day - SECOND, true);
+		assert_true(schedule_due(&unit, 1, 0) <= day);
+		assert_int_equal(SCHEDULE_SAME, schedule_objective(&unit, 1, 0, day - SECOND));
+		if (kept)
+			schedule_point(&unit, day);
+		else
+			assert_int_equal(SCHEDULE_MISSED,
+					 schedule_objective(&unit, 1, 0, day + 14400 * SECOND));
+		/* The next window: it does not begin anew. */
+		unit.open = false;
+		schedule_open(&unit, 1, 0, 2 * day - SECOND, true);
+		assert_int_equal(kept, !unit.missed);
+		if (kept)
+			assert_int_equal(SCHEDULE_MISSED,
+					 schedule_objective(&unit, 1, 0, 2 * day + 14400 * SECOND));
+	}
+	/* A shorter one does: nobody could have kept it while the window was closed. */
+	schedule_init(&unit, 0, SECOND);
+	unit.rpo_ns = 3600 * SECOND;
+	schedule_point(&unit, 0);
+	schedule_dirty(&unit, true);
+	schedule_open(&unit, 1, 0, day, true);
+	assert_int_equal(SCHEDULE_SAME, schedule_objective(&unit, 1, 0, day + 1800 * SECOND));
+	assert_int_equal(SCHEDULE_MISSED, schedule_objective(&unit, 1, 0, day + 7200 * SECOND));
+	/* But a blackout puts it off by no more than a run. */
+	schedule_open(&unit, 1, 0, 2 * day, false);
+	assert_true(schedule_due(&unit, 1, 0) <= 2 * day);
+}
+
 static void distrust(void **state)
 {
 	(void)state;
@@ -532,6 +574,7 @@ int main(void)
 		cmocka_unit_test(turns),
 		cmocka_unit_test(places),
 		cmocka_unit_test(fulls_and_windows),
+		cmocka_unit_test(a_day_over_windows),
 		cmocka_unit_test(distrust),
 		cmocka_unit_test(long_run),
 		cmocka_unit_test(late_run),

@@ -55,6 +55,33 @@ static void names_that_are_no_text(void **state)
 	point_fini(&point);
 }
 
+/* A disk's layout goes along as it is, and no other kind of thing in its place. */
+static void the_layout_of_a_disk(void **state)
+{
+	static const char layout[] = "{\"version\":1,\"b\":[1,{\"ä\":null}]}";
+	CLEANUP_FREE char *text = NULL;
+	CLEANUP_FREE char *other = NULL;
+	struct point point, back;
+
+	(void)state;
+	golden_point(&point);
+	point.disk_layout = strdup(layout);
+	text = point_manifest_text(&point);
+	assert_non_null(text);
+	manifest_parse(text, strlen(text), &back);
+	assert_string_equal(back.disk_layout, layout);
+	point_fini(&back);
+	assert_null(back.disk_layout);
+	if (asprintf(&other, "%.*s\"disk\": 7\n}", (int)(strstr(text, "\"disk\": {") - text),
+		     text) < 0)
+		fail();
+	manifest_check_refused(other, strlen(other));
+	/* What is no JSON is not written. */
+	strcpy(point.disk_layout, "{");
+	assert_null(point_manifest_text(&point));
+	point_fini(&point);
+}
+
 /* What is there must make sense; 0 is said by leaving it out. */
 static void the_full_of_a_differential(void **state)
 {
@@ -172,6 +199,7 @@ int main(void)
 		cmocka_unit_test(round_trip),
 		cmocka_unit_test(text_is_canonical),
 		cmocka_unit_test(names_that_are_no_text),
+		cmocka_unit_test(the_layout_of_a_disk),
 		cmocka_unit_test(the_full_of_a_differential),
 		cmocka_unit_test(truncated),
 		cmocka_unit_test(flipped_bits),
