@@ -28,7 +28,7 @@ metal_swap_uuid=0d1f7c0e-52b1-4d3a-8c55-1c1e0f9ad004
 metal_esp_uuid=C1A5-BAC1
 metal_ovmf=/usr/share/OVMF
 metal_parameters="ro console=ttyS0 quiet loglevel=5 panic=-1 oops=panic random.trust_cpu=on mitigations=off
- watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300 net.ifnames=0 apparmor=0 systemd.show_status=0"
+ watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=300 net.ifnames=0 apparmor=0 selinux=0 systemd.show_status=0"
 
 # ---- building ------------------------------------------------------------------------
 # Runs inside mmdebstrap.
@@ -265,7 +265,7 @@ metal_try() {
 metal_boot() {
 	local folder=$2 code
 	metal_try "$@"
-	tr -d '\r' <"$folder/out" | grep -v '^debian-step: exit ' || true
+	tr -d '\r' <"$folder/out" | sed 's/\x1b\[[0-9;=]*[A-Za-z]//g' | grep -v '^debian-step: exit ' || true
 	code=$(sed -n 's/^debian-step: exit \([0-9]*\).*/\1/p' "$folder/out")
 	return "${code:-99}"
 }

@@ -13,7 +13,7 @@
 . tests/lib/debian-image.sh
 . tests/lib/bare-metal.sh
 
-# With CLAWBACK_METAL=uefi or bios only that one.
+# With CLAWBACK_METAL=uefi or bios only that one; CLAWBACK_RESCUE=FILE.iso saves making one.
 kinds=${CLAWBACK_METAL:-uefi bios}
 
 say() { echo "==== $*, $SECONDS s"; }
@@ -106,7 +106,11 @@ recovered() {
 (umask 077 && echo "a passphrase for tests only" >"$work/passphrase")
 "$clawback_program" keygen --out "$work/recovery.pem" --passphrase-file "$work/passphrase" >/dev/null
 open_recovery_key
-scripts/rescue-image --kernel cloud --level 3 --clawback "$clawback_program" "$work/rescue.iso"
+if [ -n "${CLAWBACK_RESCUE:-}" ]; then
+	cp "$CLAWBACK_RESCUE" "$work/rescue.iso"
+else
+	scripts/rescue-image --kernel cloud --level 3 --clawback "$clawback_program" "$work/rescue.iso"
+fi
 
 case " $kinds " in *" uefi "*)
 	metal_image uefi
