@@ -31,13 +31,6 @@ install_clawback() {
 	cp clawback.conf /etc/clawback/clawback.conf
 }
 
-# The root's partition becomes a device that can be snapshotted.
-adopt() {
-	install_clawback
-	clawback adopt /dev/vda2 root --next-boot
-	sync
-}
-
 # protect VOLUME...: PostgreSQL is written to while the points are taken.
 protect() {
 	local volume

@@ -4,8 +4,8 @@
 #
 #   metal_image KIND          sets metal_image to a disk image of a Debian with PostgreSQL,
 #                             made once and kept: uefi: GPT, EFI system partition, /boot,
-#                             LVM with root, /var/lib/postgresql and swap; bios: GPT with a
-#                             GRUB partition, root and swap, no LVM
+#                             LVM with root, /var/lib/postgresql and swap; bios: a dos table,
+#                             GRUB in front of it, /boot, LVM with root and swap
 #   metal_data FOLDER FILE    FILE becomes an ext4, label CLAWBACK, with FOLDER in it; the
 #                             machine has it on /srv/data
 #   metal_what FILE WORD...   the step that the machine carries out next: /srv/data/step WORD
@@ -17,7 +17,7 @@
 #   metal_rescue KIND FOLDER ISO    the same from a CD; what its consoles said is ours
 #
 # To be raised when what is built here changes.
-metal_layout=1
+metal_layout=2
 metal_packages="systemd-sysv udev lvm2 initramfs-tools zstd e2fsprogs kmod jq dosfstools fdisk
  postgresql-15 libbpf1 liburing2 libzstd1 libcurl4 libssl3 libjansson4 libexpat1 libblkid1
  libfdisk1 libini-config5 libmicrohttpd12 efibootmgr"
@@ -60,7 +60,7 @@ metal_customize() {
 	chroot "$root" systemctl --quiet enable lab-step.service
 	chroot "$root" systemctl --quiet disable e2scrub_reap.service fstrim.timer 2>/dev/null || true
 	# What an emulated CPU need not do.
-	printf 'jit = off\nautovacuum = off\n' >"$root/etc/postgresql/15/main/conf.d/lab.conf"
+	printf 'jit = off\nautovacuum = off\nmin_wal_size = 32MB\nmax_wal_size = 64MB\n' >"$root/etc/postgresql/15/main/conf.d/lab.conf"
 	chroot "$root" update-initramfs -u -k all
 	rm -rf "$root"/var/cache/* "$root"/var/lib/apt/lists/* "$root"/etc/apt/sources.list*
 }
@@ -81,6 +81,7 @@ metal_tree() {
 }
 
 metal_ext4() { mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 "$@"; }
+# Where a file's data lies as it lies in the image: what is zero is a hole in both.
 metal_put() { dd if="$1" of="$2" bs=1M seek="$3" oflag=seek_bytes conv=sparse,notrunc status=none; }
 
 metal_grub_cfg() {
@@ -94,88 +95,101 @@ metal_grub_cfg() {
 	END
 }
 
-# Where partitions begin and end, MiB: ESP 1 to 65, /boot to 257, PV to 2561 of 3072.
-metal_uefi_disk() {
-	local file=$1 tree=$2 version=$3 work=$4 extent=$((4 << 20))
-	cat >"$tree/etc/fstab" <<-END
+# metal_lvm FILE TARGET ROOT_MIB PG_MIB: in a guest, LVM on the last partition, which has the
+# contents of its volumes already, one after the other behind a MiB of metadata; and GRUB.
+metal_lvm() {
+	guest_run --udev --disk-file "$1" -- bash -euc '
+		pv=$(ls /dev/vda? | tail -n 1)
+		pvcreate -qq "$pv"
+		vgcreate -qq system "$pv"
+		lvcreate -qq -Zn -Wn -n root -L "$2"M system
+		[ "$3" = 0 ] || lvcreate -qq -Zn -Wn -n pg -L "$3"M system
+		lvcreate -qq -Zn -Wn -n swap -L 64M system
+		mkswap -q -U "$4" /dev/system/swap
+		[ "$(blkid -o value -s UUID /dev/system/root)" = "$5" ]
+		mkdir -p /run/m
+		if [ "$1" = i386-pc ]; then
+			mount /dev/vda1 /run/m
+			grub-install --target="$1" --boot-directory=/run/m /dev/vda
+		else
+			mount /dev/vda2 /run/m
+			mkdir -p /run/m/efi
+			mount /dev/vda1 /run/m/efi
+			grub-install --target="$1" --efi-directory=/run/m/efi --boot-directory=/run/m \
+				--bootloader-id=debian --no-nvram --no-uefi-secure-boot
+			umount /run/m/efi
+		fi
+		umount /run/m
+		vgchange -qq -an system' - "$2" "$3" "$4" $metal_swap_uuid $metal_root_uuid </dev/null
+}
+
+# metal_boot_part TREE WORK VERSION: /boot on a partition of its own.
+metal_boot_part() {
+	mkdir -p "$2/boot" "$1/boot/grub"
+	metal_grub_cfg $metal_boot_uuid "" "$3" root=/dev/mapper/system-root >"$1/boot/grub/grub.cfg"
+	cp -a "$1/boot/." "$2/boot/"
+	rm -rf "$1"/boot/* "$1"/vmlinuz* "$1"/initrd.img*
+	metal_ext4 -U $metal_boot_uuid -d "$2/boot" "$2/boot.ext4" 96M
+}
+
+metal_fstab() {
+	cat <<-END
 		UUID=$metal_root_uuid / ext4 errors=remount-ro 0 1
 		UUID=$metal_boot_uuid /boot ext4 defaults 0 2
-		UUID=$metal_esp_uuid /boot/efi vfat umask=0077 0 1
-		UUID=$metal_pg_uuid /var/lib/postgresql ext4 defaults 0 2
 		UUID=$metal_swap_uuid none swap sw 0 0
 		LABEL=CLAWBACK /srv/data ext4 defaults 0 2
 	END
-	mkdir -p "$work/boot" "$work/pg" "$tree/boot/efi"
-	mkdir -p "$tree/boot/grub"
-	metal_grub_cfg $metal_boot_uuid "" "$version" root=/dev/mapper/system-root >"$tree/boot/grub/grub.cfg"
-	cp -a "$tree/boot/." "$work/boot/"
-	rm -rf "$tree"/boot/* "$tree"/vmlinuz* "$tree"/initrd.img*
+}
+
+# MiB: ESP 1 to 33, /boot to 129, PV with root 768, PostgreSQL 256, swap to 1281 of 1536.
+metal_uefi_disk() {
+	local file=$1 tree=$2 version=$3 work=$4
+	metal_fstab >"$tree/etc/fstab"
+	cat >>"$tree/etc/fstab" <<-END
+		UUID=$metal_esp_uuid /boot/efi vfat umask=0077 0 1
+		UUID=$metal_pg_uuid /var/lib/postgresql ext4 defaults 0 2
+	END
+	metal_boot_part "$tree" "$work" "$version"
+	mkdir -p "$work/pg"
 	mv "$tree"/var/lib/postgresql/* "$work/pg/"
-	truncate -s 3G "$file"
+	chown --reference="$tree/var/lib/postgresql" "$work/pg"
+	truncate -s 1536M "$file"
 	sfdisk -q "$file" <<-END
 		label: gpt
 		label-id: 7A1D3C52-0B6E-4C7B-9E0B-3D5C2A9E4F01
-		start=1MiB, size=64MiB, type=uefi, name="EFI"
-		start=65MiB, size=192MiB, type=linux, name="boot"
-		start=257MiB, size=2304MiB, type=lvm, name="lvm"
+		start=1MiB, size=32MiB, type=uefi, name="EFI"
+		start=33MiB, size=96MiB, type=linux, name="boot"
+		start=129MiB, size=1152MiB, type=lvm, name="lvm"
 	END
-	metal_ext4 -U $metal_boot_uuid -d "$work/boot" "$work/boot.ext4" 192M
-	metal_ext4 -U $metal_root_uuid -d "$tree" "$work/root.ext4" 1280M
-	metal_ext4 -U $metal_pg_uuid -d "$work/pg" "$work/pg.ext4" 512M
-	chown postgres: "$work/pg" 2>/dev/null || true
-	truncate -s 64M "$work/esp"
+	metal_ext4 -U $metal_root_uuid -d "$tree" "$work/root.ext4" 768M
+	metal_ext4 -U $metal_pg_uuid -d "$work/pg" "$work/pg.ext4" 256M
+	truncate -s 32M "$work/esp"
 	mkfs.vfat -n EFI -i ${metal_esp_uuid/-/} "$work/esp" >/dev/null
 	metal_put "$work/esp" "$file" $((1 << 20))
-	metal_put "$work/boot.ext4" "$file" $((65 << 20))
-	# Logical volumes one after the other, behind a MiB of metadata.
-	metal_put "$work/root.ext4" "$file" $((258 << 20))
-	metal_put "$work/pg.ext4" "$file" $(((258 << 20) + 320 * extent))
-	guest_run --udev --disk-file "$file" -- bash -euc '
-		pvcreate -qq /dev/vda3
-		vgcreate -qq system /dev/vda3
-		lvcreate -qq -Zn -Wn -n root -L 1280M system
-		lvcreate -qq -Zn -Wn -n pg -L 512M system
-		lvcreate -qq -Zn -Wn -n swap -L 128M system
-		mkswap -q -U "$1" /dev/system/swap
-		mkdir -p /run/m
-		mount /dev/vda2 /run/m
-		mkdir -p /run/m/efi
-		mount /dev/vda1 /run/m/efi
-		grub-install --target=x86_64-efi --efi-directory=/run/m/efi --boot-directory=/run/m \
-			--bootloader-id=debian --no-nvram --no-uefi-secure-boot
-		umount /run/m/efi /run/m
-		[ "$(blkid -o value -s UUID /dev/system/pg)" = "$2" ]
-		vgchange -qq -an system' - $metal_swap_uuid $metal_pg_uuid </dev/null
+	metal_put "$work/boot.ext4" "$file" $((33 << 20))
+	metal_put "$work/root.ext4" "$file" $((130 << 20))
+	metal_put "$work/pg.ext4" "$file" $(((130 + 768) << 20))
+	metal_lvm "$file" x86_64-efi 768 256
 	cp "$work/boot/vmlinuz-$version" "${file%/*}/vmlinuz"
 	cp "$work/boot/initrd.img-$version" "${file%/*}/initrd"
 }
 
-# GRUB's partition 1 to 2 MiB, root to 1666, swap to 1794 of 3072: the tail is free.
+# MiB: /boot 1 to 97, PV with root 960, swap to 1153 of 1536: the tail is free.
 metal_bios_disk() {
 	local file=$1 tree=$2 version=$3 work=$4
-	cat >"$tree/etc/fstab" <<-END
-		UUID=$metal_root_uuid / ext4 errors=remount-ro 0 1
-		UUID=$metal_swap_uuid none swap sw 0 0
-		LABEL=CLAWBACK /srv/data ext4 defaults 0 2
-	END
-	mkdir -p "$tree/boot/grub"
-	metal_grub_cfg $metal_root_uuid /boot "$version" root=UUID=$metal_root_uuid >"$tree/boot/grub/grub.cfg"
-	truncate -s 3G "$file"
+	metal_fstab >"$tree/etc/fstab"
+	metal_boot_part "$tree" "$work" "$version"
+	truncate -s 1536M "$file"
 	sfdisk -q "$file" <<-END
-		label: gpt
-		label-id: 7A1D3C52-0B6E-4C7B-9E0B-3D5C2A9E4F02
-		start=1MiB, size=1MiB, type=21686148-6449-6E6F-744E-656564454649, name="grub"
-		start=2MiB, size=1664MiB, type=linux, name="root"
-		start=1666MiB, size=128MiB, type=swap, name="swap"
+		label: dos
+		label-id: 0x7a1d3c52
+		start=1MiB, size=96MiB, type=83, bootable
+		start=97MiB, size=1056MiB, type=8e
 	END
-	metal_ext4 -U $metal_root_uuid -d "$tree" "$work/root.ext4" 1664M
-	metal_put "$work/root.ext4" "$file" $((2 << 20))
-	guest_run --udev --disk-file "$file" -- bash -euc '
-		mkswap -q -U "$1" /dev/vda3
-		mkdir -p /run/m
-		mount /dev/vda2 /run/m
-		grub-install --target=i386-pc --boot-directory=/run/m/boot /dev/vda
-		umount /run/m' - $metal_swap_uuid </dev/null
+	metal_ext4 -U $metal_root_uuid -d "$tree" "$work/root.ext4" 960M
+	metal_put "$work/boot.ext4" "$file" $((1 << 20))
+	metal_put "$work/root.ext4" "$file" $((98 << 20))
+	metal_lvm "$file" i386-pc 960 0
 }
 
 metal_build() {

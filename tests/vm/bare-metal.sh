@@ -2,7 +2,8 @@
 # A machine is lost and comes back: a Debian with PostgreSQL under load is backed up, its
 # disk is thrown away, the rescue image is booted with an answer file and an empty disk of
 # another size, recovery runs unattended, and the machine boots from the new disk by its own
-# boot loader; PostgreSQL is whole. By UEFI with LVM, and by BIOS with an adopted partition.
+# boot loader; PostgreSQL is whole. By UEFI with GPT onto a larger disk, and by BIOS with a dos table
+# onto a smaller one.
 #
 # kernels: 6.1
 # full-only: yes
@@ -52,7 +53,7 @@ config_uefi() {
 }
 config_bios() {
 	config_head
-	printf '[volume root]\ndevice = /dev/mapper/root\n'
+	printf '[volume root]\ndevice = /dev/system/root\n'
 }
 
 answers() {
@@ -116,16 +117,15 @@ case " $kinds " in *" uefi "*)
 	metal_image uefi
 	prepare uefi
 	step_kernel uefi protect machine root pg
-	lose uefi 4G
+	lose uefi 2G
 	recovered uefi
 	step uefi check
 esac
 case " $kinds " in *" bios "*)
 	metal_image bios
 	prepare bios
-	step bios adopt
 	step bios protect machine root
-	lose bios 2500M
+	lose bios 1280M
 	recovered bios
 	step bios check
 esac

@@ -38,7 +38,8 @@ make_machine() {
 		start=2MiB, size=4MiB, type=uefi, name="EFI"
 		start=6MiB, size=8MiB, type=linux, name="boot"
 		start=16MiB, size=4MiB, type=swap, name="swap"
-		start=20MiB, size=56MiB, type=lvm, name="lvm"
+		start=20MiB, size=8MiB, type=linux, name="files"
+		start=28MiB, size=48MiB, type=lvm, name="lvm"
 	END
 	udevadm settle
 	printf 'boot code' | dd of="$old" conv=notrunc status=none
@@ -48,8 +49,9 @@ make_machine() {
 	# Between two partitions lies something, too.
 	head -c 1M /dev/urandom | dd of="$old" bs=1M seek=14 conv=notrunc status=none
 	mkswap -q -L paging "${old}4"
-	pvcreate -qq "${old}5"
-	vgcreate -qq lab "${old}5"
+	head -c 8M /dev/urandom | dd of="${old}5" bs=1M oflag=direct iflag=fullblock status=none
+	pvcreate -qq "${old}6"
+	vgcreate -qq lab "${old}6"
 	lvcreate -qq -n root -L 12M lab
 	lvcreate -qq -n data -L 16M lab
 	lvcreate -qq -n swap -L 4M lab
@@ -67,6 +69,7 @@ make_machine() {
 	printf '\n[disk machine]\ndevice = %s\n' "$old" >>"$clawback_config"
 	clawback_volume root /dev/lab/root
 	clawback_volume data /dev/lab/data
+	clawback_volume files "${old}5"
 }
 
 boot_parts() { sha256sum "$1"1 "$1"2 "$1"3 | cut -d ' ' -f 1; dd if="$1" bs=1M skip=14 count=2 status=none | sha256sum; head -c 440 "$1" | sha256sum; }
@@ -100,13 +103,15 @@ judge() {
 		clawback restore $volume --to "$work/wanted" --force "${clawback_key[@]}" >/dev/null
 		assert_same "$work/wanted" /dev/lab/$volume
 	done
+	clawback restore files --to "$work/wanted" --force "${clawback_key[@]}" >/dev/null
+	assert_same "$work/wanted" "${1}5"
 	rm "$work/wanted"
 	e2fsck -fn /dev/lab/root >/dev/null || fail "the root file system is damaged"
 	lose lab "$1"
 }
 
 make_machine
-backup machine root data
+backup machine root data files
 lose_machine
 
 echo "== refused"
@@ -131,7 +136,7 @@ pid=$!
 sleep 2
 kill -KILL $pid && wait $pid || true
 recover --erase --disks "machine:$larger" --grow | tee "$work/recovered"
-[ "$(sfdisk --json "$larger" | jq '.partitiontable.partitions[4].size')" -gt $((100 * 2048)) ] ||
+[ "$(sfdisk --json "$larger" | jq '.partitiontable.partitions[5].size')" -gt $((100 * 2048)) ] ||
 	fail "the last partition did not grow"
 [ "$(vgs --noheadings --units m --nosuffix -o vg_size lab | cut -d . -f 1)" -gt 100 ] || fail "the PV did not grow"
 judge "$larger"
