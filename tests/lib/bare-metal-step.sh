@@ -1,6 +1,6 @@
 #!/bin/bash
 # The machine's side of tests/vm/bare-metal.sh: one step a boot.
-set -eu -o pipefail
+set -Eeu -o pipefail
 trap 'echo "FAILED: step line $LINENO: $BASH_COMMAND"' ERR
 
 fail() {
@@ -23,7 +23,7 @@ identities() {
 	pvs --noheadings -o pv_name,pv_uuid,vg_name,vg_uuid 2>/dev/null
 	lvs --noheadings -o lv_name,lv_uuid,lv_size 2>/dev/null
 	swapon --noheadings --show=UUID
-	findmnt -rno TARGET,SOURCE,FSTYPE / /boot /boot/efi /var/lib/postgresql 2>/dev/null
+	findmnt -rno TARGET,SOURCE,FSTYPE -t ext4,vfat | sort
 }
 
 install_clawback() {
@@ -42,7 +42,8 @@ protect() {
 	setpriv --reuid postgres --regid postgres --init-groups pgbench -q -i -s 1 postgres 2>&1 | tail -n 1
 	setpriv --reuid postgres --regid postgres --init-groups pgbench -c 2 -T 3600 postgres >/dev/null 2>&1 &
 	sleep 3
-	clawback backup "$@"
+	# Through a pipe it says less of how far it is.
+	clawback backup "$@" 2>&1 | cat
 	sql -c "INSERT INTO survivor VALUES ('after')"
 	identities >identities.before
 	sync
