@@ -102,6 +102,21 @@ bool map_find(const struct map *map, uint64_t block, struct map_entry *found);
  */
 int map_stored_since(const struct map *map, uint64_t point, struct extent_list *list);
 
+/*
+ * The blocks of `wanted` that do not lie in the same place of the same frame in `there`,
+ * nor are holes in both: only these can be unlike in the two points, however these came
+ * about. What `wanted` has more of the volume is unlike. Both FULL; `list` empty on entry
+ * (-EINVAL else) and after a failure.
+ */
+int map_differ(const struct map *wanted, const struct map *there, struct extent_list *list);
+
+/*
+ * What a FULL map says of these blocks and of no others: a DELTA, so its holes are listed,
+ * with all of its frames under their old numbers. -EINVAL for another map, or blocks
+ * beyond the volume; `out` as for map_overlay.
+ */
+int map_cut(const struct map *full, const struct extent_list *blocks, struct map *out);
+
 /* Blocks that lie in frames (not holes). */
 uint64_t map_data_blocks(const struct map *map);
 

@@ -23,7 +23,7 @@ static int fault_code(const char *what, size_t length)
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
 		if (strlen(codes[i].name) == length && !strncmp(what, codes[i].name, length))
 			return codes[i].code;
-	fprintf(stderr, "CLAWBACK_FAULT: \"%.*s\" is none of kill, EIO, ENOSPC, ENOMEM\n",
+	fprintf(stderr, "CLAWBACK_FAULT: \"%.*s\" is none of kill, stop, EIO, ENOSPC, ENOMEM\n",
 		(int)length, what);
 	_exit(2);
 }
@@ -55,6 +55,10 @@ static int fault_wanted(const char *name)
 	if (length == 4 && !strncmp(what, "kill", 4)) {
 		kill(getpid(), SIGKILL);
 		pause();
+	}
+	if (length == 4 && !strncmp(what, "stop", 4)) {
+		kill(getpid(), SIGSTOP);
+		return 0;
 	}
 	return fault_code(what, length);
 }

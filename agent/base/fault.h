@@ -4,7 +4,8 @@
  * environment is not looked at.
  *
  *   CLAWBACK_FAULT=NAME:WHAT[:N]	when NAME is passed for the Nth time (first: 1)
- *	WHAT: kill (SIGKILL to itself), or EIO, ENOSPC, ENOMEM: the step fails so
+ *	WHAT: kill (SIGKILL to itself), stop (SIGSTOP, to go on after a SIGCONT), or EIO,
+ *	ENOSPC, ENOMEM: the step fails so
  *   CLAWBACK_FAULT_LOG=FILE		appends the name of every point that is passed
  *
  * A point stands before the step that it is named after: killed there, the step

@@ -110,6 +110,16 @@ int cli_take_passphrase_fd(struct passphrase_options *options, const char *value
 int cli_key_load(const struct cli_key *key, bool required,
 		 struct recovery_private **recovery, struct error *err);
 
+/*
+ * rewind.c: a restore in place. The volume whose own device it goes to: `to`, or without
+ * it what is configured; NULL when it goes elsewhere. EXIT_USAGE when there is none.
+ */
+int cli_rewind_volume(const struct cli *cli, const char *name, const char *to,
+		      const struct config_volume **volume, struct error *err);
+int cli_rewind(struct cli *cli, const struct config_volume *volume,
+	       const struct rewind_source *source, const struct rewind_options *options,
+	       struct error *err);
+
 /* ---- output ------------------------------------------------------------ */
 
 /* Prints one JSON document (indented) or one line (compact); takes the reference. */

@@ -1,4 +1,4 @@
-/* restore: a recovery point onto a device or into a file. */
+/* restore: a recovery point onto a device or into a file; rewind.c: the volume itself. */
 #include "agent/cli/cli.h"
 
 #include "agent/base/log.h"
@@ -8,10 +8,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct restore {
 	const char *to;
-	bool force, in_place, verify, dry_run;
+	bool force, in_place, no_safety_point, verify, dry_run;
+	const struct config_volume *own;	/* it goes to this one's own device */
 	struct cli_key key;
 	struct progress progress;
 };
@@ -83,6 +85,24 @@ static int restore_print(struct cli *cli, const struct point *point,
 	return 0;
 }
 
+/*
+ * A disk's points hold what its volumes have not. Whoever wants a boot sector back, on the
+ * disk that it came from, would lose all the rest.
+ */
+static int check_whole_disk(const struct cli *cli, const struct point *point, struct error *err)
+{
+	const struct restore *restore = cli->settings;
+	struct stat st;
+
+	if (!point->disk_layout || restore->force || restore->dry_run ||
+	    stat(restore->to, &st) < 0 || !S_ISBLK(st.st_mode))
+		return 0;
+	return error_set_exit(err, EXIT_USAGE, -EEXIST, "%s is a whole disk, of which only what no "
+			      "volume has is in its points: all else on %s would become zeros; "
+			      "give --force if that is meant, or restore to a file and copy from "
+			      "there", point->volume_name, restore->to);
+}
+
 static int restore_to(struct cli *cli, struct host *host, const struct point *point,
 		      const struct key_ring *ring, struct error *err)
 {
@@ -103,8 +123,10 @@ static int restore_to(struct cli *cli, struct host *host, const struct point *po
 	int ret;
 
 	memset(&result, 0, sizeof(result));
+	if (check_whole_disk(cli, point, err))
+		return err->code;
 	if (restore->dry_run) {
-		ret = restore_plan(host->repo, point, ring, &result, err);
+		ret = restore_plan(host->repo, point, ring, NULL, &result, err);
 		return ret ? ret : restore_print(cli, point, &result, true, err);
 	}
 	ret = restore_target_open(restore->to, &to, &target, err);
@@ -213,22 +235,52 @@ static int origin_find(struct cli *cli, const char *volume_name, const char *whi
 	return ret ? err->code : 0;
 }
 
-static int restore_run_verb(struct cli *cli, struct error *err)
+static int restore_own(struct cli *cli, struct host *host, const struct point *point,
+		       const struct key_ring *ring, struct error *err)
+{
+	const struct restore *restore = of(cli);
+	const struct rewind_source source = { host->repo, point, ring };
+	const struct rewind_options options = {
+		.no_safety_point = restore->no_safety_point,
+		.dry_run = restore->dry_run,
+		.restore = { .verify = restore->verify },
+	};
+
+	return cli_rewind(cli, restore->own, &source, &options, err);
+}
+
+/* Where it goes to. */
+static int restore_where(struct cli *cli, struct error *err)
 {
 	struct restore *restore = of(cli);
+
+	if (!restore->to && !restore->in_place)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "say where to restore to: "
+				      "--to DEVICE|FILE, or --in-place for the volume itself");
+	if (restore->in_place &&
+	    cli_rewind_volume(cli, cli->arguments[0], restore->to, &restore->own, err))
+		return err->code;
+	if (restore->no_safety_point && !restore->own)
+		return error_set_exit(err, EXIT_USAGE, -EINVAL, "--no-safety-point goes with "
+				      "--in-place and the volume's own device");
+	return 0;
+}
+
+static int restore_run_verb(struct cli *cli, struct error *err)
+{
 	struct origin origin = { .recovery = NULL };
 	struct key_ring ring;
 	const char *which;
 	int ret;
 
-	if (!restore->to)
-		return error_set_exit(err, EXIT_USAGE, -EINVAL, "say where to restore to: "
-				      "--to DEVICE|FILE");
 	cli_split_point(cli->arguments[0], &which);
-	ret = origin_find(cli, cli->arguments[0], which, &origin, err);
+	ret = restore_where(cli, err);
+	if (!ret)
+		ret = origin_find(cli, cli->arguments[0], which, &origin, err);
 	if (!ret) {
 		ring = (struct key_ring){ .recovery = origin.recovery };
-		ret = restore_to(cli, &origin.host, &origin.point, &ring, err);
+		ret = (of(cli)->own ? restore_own : restore_to)(cli, &origin.host, &origin.point,
+								&ring, err);
 		if (ret && err->exit == EXIT_UNTRUSTWORTHY && cli->config.store_count)
 			error_hint(err, "another store may have it whole: --store NAME, with "
 				   "--in-place or --force for what is there by now");
@@ -242,8 +294,10 @@ static const struct cli_option restore_options[] = {
 	CLI_TAKE("to", 0, "DEVICE|FILE", "where to; neither mounted nor too small", take_to),
 	CLI_FLAG("force", 0, "replace an existing, non-empty file",
 		 struct restore, force),
-	CLI_FLAG("in-place", 0, "write only what differs from what is there",
+	CLI_FLAG("in-place", 0, "write only what differs; without --to: the volume itself",
 		 struct restore, in_place),
+	CLI_FLAG("no-safety-point", 0, "the volume itself: make no point of it before",
+		 struct restore, no_safety_point),
 	CLI_FLAG("verify", 0, "read everything back and compare",
 		 struct restore, verify),
 	CLI_FLAG("dry-run", 'n', "say what would be fetched; write nothing",

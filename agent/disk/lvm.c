@@ -75,7 +75,7 @@ static int reports_read(struct reports *reports, struct error *err)
 /* vgcfgbackup writes files only; into a folder that is nobody else's. */
 static int metadata_read(const char *name, char **metadata, struct error *err)
 {
-	char folder[] = "/tmp/clawback-lvm.XXXXXX", path[sizeof(folder) + 8];
+	char folder[] = "/run/clawback-lvm.XXXXXX", path[sizeof(folder) + 8];
 	const char *const command[] = { "vgcfgbackup", "--quiet", "--quiet", "-f", path, name,
 					NULL };
 	CLEANUP_FREE char *said = NULL;

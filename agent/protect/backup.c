@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,9 +151,15 @@ static int run_boundary(struct run *run, struct error *err)
 	ret = run_hook_over(&run->hook, ret, err);
 	if (!ret)
 		ret = FAULT_ERR("run.decide", err);
-	for (size_t i = 0; !ret && i < run->count; i++)
+	for (size_t i = 0; !ret && i < run->count; i++) {
+		struct point *point = &run->volumes[i].point;
+
 		ret = volume_decide(run->host, run->tracker, &run->frozen[i],
 				    run->options->type, &run->volumes[i], err);
+		if (!ret && run->options->reason && !*point->reason)
+			snprintf(point->reason, sizeof(point->reason), "%s",
+				 run->options->reason);
+	}
 	laps_end(&run->laps, "decide");
 	return ret;
 }

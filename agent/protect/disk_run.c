@@ -26,6 +26,7 @@ struct disk_run {
 	const struct device_facts *device;
 	struct boundary_volume frozen;	/* as of a volume that nobody writes to */
 	struct disk_layout layout;
+	char *before;			/* owned: as text, before anything was read */
 	struct disk_watch *watch;
 	bool stay_live;			/* file systems were held, and it did not help */
 };
@@ -83,6 +84,26 @@ int protect_disk_layout(const struct config *config, const struct config_volume 
 		   : layout_of(config, disk, &device, layout, err);
 }
 
+/* As text, but for what LVM writes above a group: when and by whom that was written. */
+static int layout_text(struct disk_layout *layout, char **text, struct error *err)
+{
+	char *whole[DISK_GROUPS_MAX];
+	int ret;
+
+	for (size_t i = 0; i < layout->group_count; i++) {
+		char *metadata = whole[i] = layout->groups[i].metadata, *at;
+		char begin[DISK_NAME_ROOM + 8];
+
+		snprintf(begin, sizeof(begin), "\n%s {", layout->groups[i].name);
+		at = strstr(metadata, begin);
+		layout->groups[i].metadata = at ? at : metadata;
+	}
+	ret = disk_layout_encode(layout, text, err);
+	for (size_t i = 0; i < layout->group_count; i++)
+		layout->groups[i].metadata = whole[i];
+	return ret;
+}
+
 /* ---- before ------------------------------------------------------------------------ */
 
 static int disk_prepare(struct disk_run *disk, struct error *err)
@@ -104,6 +125,8 @@ static int disk_prepare(struct disk_run *disk, struct error *err)
 		return error_prefix(err, "disk %s", volume->config->name);
 	volume->granularity_bytes = DISK_GRANULARITY_BYTES;
 	ret = layout_of(config, volume->config, &volume->device, &disk->layout, err);
+	if (!ret)
+		ret = layout_text(&disk->layout, &disk->before, err);
 	if (!ret && uuid_new(&volume->point.run))
 		ret = error_set(err, -EIO, "no random numbers");
 	if (!ret)
@@ -266,6 +289,28 @@ static int disk_read(struct disk_run *disk, struct error *err)
 
 /* ---- after -------------------------------------------------------------------------- */
 
+/*
+ * What was read was watched since shortly after the layout was taken; if it still is the
+ * same, the two belong together.
+ */
+static int disk_still_so(struct disk_run *disk, struct error *err)
+{
+	CLEANUP_FREE char *now = NULL;
+	struct disk_layout layout;
+	int ret = layout_of(disk->run->host->config, disk->volume->config, disk->device, &layout,
+			    err);
+
+	if (ret)
+		return ret;
+	layout.time_ns = disk->layout.time_ns;
+	ret = layout_text(&layout, &now, err);
+	disk_layout_fini(&layout);
+	if (ret || !strcmp(disk->before, now))
+		return ret;
+	return error_set(err, -EAGAIN, "the layout of %s changed while it was read",
+			 disk->device->path);
+}
+
 /* The weakest of its parts is what the point is. */
 static int disk_describe(struct disk_run *disk, struct error *err)
 {
@@ -327,6 +372,8 @@ static int disk_steps(struct disk_run *disk, bool freeze, struct error *err)
 	now = elapsed_ns();
 	if (!ret)
 		ret = disk_read(disk, err);
+	if (!ret)
+		ret = disk_still_so(disk, err);
 	run->times.read_ns = elapsed_ns() - now;
 	if (!ret)
 		ret = disk_describe(disk, err);
@@ -374,6 +421,7 @@ static int disk_try(struct host *host, const struct config_volume *config,
 		disk.volume->point.disk_layout = NULL;
 	}
 	disk_layout_fini(&disk.layout);
+	free(disk.before);
 	run_fini(disk.run);
 	return ret;
 }

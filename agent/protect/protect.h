@@ -18,6 +18,7 @@
 #include "agent/crypto/crypto.h"
 #include "agent/disk/disk.h"
 #include "agent/repo/repo.h"
+#include "agent/restore/restore.h"
 #include "agent/store/store.h"
 #include "agent/volume/volume.h"
 
@@ -242,6 +243,7 @@ const char *backup_type_name(enum backup_type type);
 
 struct backup_options {
 	enum backup_type type;
+	const char *reason;	/* what for, of a point that has no other reason; NULL: none */
 	bool image_digest;	/* hash the whole snapshot too: reads all of it */
 	void (*report)(void *context, const char *volume, uint64_t done_bytes,
 		       uint64_t total_bytes, uint64_t stored_bytes);
@@ -286,6 +288,50 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
  */
 int protect_disk_layout(const struct config *config, const struct config_volume *disk,
 			struct disk_layout *layout, struct error *err);
+
+/* ---- rewinding --------------------------------------------------------- */
+
+/* A point of the volume, and what it is opened with. */
+struct rewind_source {
+	struct repo *repo;
+	const struct point *point;
+	const struct key_ring *ring;
+};
+
+struct rewind_result;
+
+struct rewind_options {
+	bool no_safety_point;	/* what is there now is lost */
+	bool dry_run;		/* look only, also at a volume in use */
+	struct restore_options restore;	/* but for `known`; its context is all callbacks' */
+	void (*backup_report)(void *context, const char *volume, uint64_t done_bytes,
+			      uint64_t total_bytes, uint64_t stored_bytes);
+	/* All but `restore` of the result is known, and nothing was written yet. */
+	void (*decided)(void *context, const struct rewind_result *result);
+};
+
+struct rewind_result {
+	char device[PATH_MAX];
+	uint64_t safety_point;	/* its number; 0: none was made */
+	uint64_t from;		/* the point that was there, but for marks; 0: not known, … */
+	char reason[256];	/* … and why: all of the volume is compared */
+	uint64_t marked_bytes;	/* since that point */
+	struct restore_result restore;
+};
+
+/*
+ * The volume's own device goes back to the point. First a backup is made of what is there
+ * and kept from all policies. When the newest point and the marks since can be believed,
+ * only what can differ is read and fetched; else all is compared. Broken off at any
+ * moment, it is to be run again. What it wrote is marked: the next incremental has it.
+ */
+int protect_rewind(const struct config *config, const struct config_volume *volume,
+		   const struct rewind_source *source, const struct rewind_options *options,
+		   struct rewind_result *result, struct error *err);
+
+/* Whether what `path` names is the volume's own device, now. */
+bool protect_is_own(const struct config *config, const struct config_volume *volume,
+		    const char *path);
 
 /* ---- status ------------------------------------------------------------ */
 

@@ -146,21 +146,26 @@ static int plan_holes(struct plan *plan)
 	for (size_t i = 0; !ret && i < map->entry_count; i++) {
 		const struct map_entry *entry = &map->entries[i];
 
-		if (entry->frame == MAP_FRAME_HOLE)
+		if (entry->frame == MAP_FRAME_HOLE) {	/* a narrowed map's */
+			ret = extent_list_append(&plan->holes, entry->block, entry->count);
 			continue;
-		if (entry->block > at)
+		}
+		if (map->kind == MAP_FULL && entry->block > at)
 			ret = extent_list_append(&plan->holes, at, entry->block - at);
 		at = entry->block + entry->count;
 		plan->data_bytes += plan_clip(plan, entry->block, entry->count);
 	}
-	if (!ret && at < map->volume_blocks)
+	if (!ret && map->kind == MAP_FULL && at < map->volume_blocks)
 		ret = extent_list_append(&plan->holes, at, map->volume_blocks - at);
-	plan->hole_bytes = plan->volume_bytes - plan->data_bytes;
+	for (size_t i = 0; i < plan->holes.count; i++)
+		plan->hole_bytes += plan_clip(plan, plan->holes.items[i].first,
+					      plan->holes.items[i].count);
 	return ret;
 }
 
 int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, struct error *err)
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err)
 {
 	int ret;
 
@@ -174,7 +179,9 @@ int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
 	ret = plan_check(plan, point, err);
 	if (ret)
 		goto out;
-	ret = frame_index_init(&plan->index, &plan->map);
+	ret = known ? plan_narrow(plan, known) : 0;
+	if (!ret)
+		ret = frame_index_init(&plan->index, &plan->map);
 	if (!ret)
 		ret = plan_order(plan);
 	if (!ret)
@@ -191,11 +198,11 @@ out:
 }
 
 int restore_plan(struct repo *repo, const struct point *point,
-		 const struct key_ring *ring, struct restore_result *result,
-		 struct error *err)
+		 const struct key_ring *ring, const struct restore_known *known,
+		 struct restore_result *result, struct error *err)
 {
 	struct plan plan;
-	int ret = plan_make(&plan, repo, point, ring, err);
+	int ret = plan_make(&plan, repo, point, ring, known, err);
 
 	if (ret)
 		return ret;

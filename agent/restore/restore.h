@@ -40,17 +40,36 @@ int restore_target_open(const char *path,
 /* fsyncs; then closes. To be called on success and on failure (NULL is fine). */
 int restore_target_close(struct restore_target *target, struct error *err);
 
+/*
+ * Sends what is written but not on the device yet there, and forgets what is cached of
+ * it: what is marked is then complete, and what is read is what the device holds. To be
+ * called before it is asked what may have changed. Does nothing for a file.
+ */
+int restore_target_settle(struct restore_target *target, struct error *err);
+
+/*
+ * A target of which it is known that it holds what `map` says, a whole volume's, but
+ * perhaps for the blocks `changed`. Then only what can differ from the point is read,
+ * fetched and, where it does differ, written. The target must be opened in place.
+ */
+struct restore_known {
+	const struct map *map;
+	const struct extent_list *changed;
+};
+
 struct restore_options {
+	const struct restore_known *known;	/* NULL: anything can be there */
 	uint32_t fetchers;	/* parallel ranged reads, default 4 */
 	uint32_t decoders;	/* default: online CPUs, at most 8 */
 	bool verify;		/* read the target back; compare with the point's own
 				 * image digest if it has one, else block by block with
-				 * what was decoded */
+				 * what was decoded: of a known target only that */
 	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 	void *context;
 };
 
 struct restore_result {
+	/* Data and holes are all of the volume, or of a known target what can differ. */
 	uint64_t volume_bytes, data_bytes, hole_bytes;
 	uint64_t written_bytes;	/* in place: only what differed */
 	uint64_t fetched_bytes, frames;
@@ -59,8 +78,8 @@ struct restore_result {
 
 /* What would be done, without doing it. */
 int restore_plan(struct repo *repo, const struct point *point,
-		 const struct key_ring *ring, struct restore_result *result,
-		 struct error *err);
+		 const struct key_ring *ring, const struct restore_known *known,
+		 struct restore_result *result, struct error *err);
 
 int restore_run(struct repo *repo, const struct point *point,
 		const struct key_ring *ring, struct restore_target *target,

@@ -2,6 +2,7 @@
  * What the files of this room share.
  *
  *   plan    which frames, read in which ranges; which blocks are holes
+ *   differ  … and of a target that is known, only what can be unlike the point
  *   source  the points that hold those frames, and their keys
  *   fetch   threads that read ranges into a fixed set of buffers
  *   write   threads that decode frames from those buffers and write their blocks
@@ -82,7 +83,7 @@ struct plan_range {
 
 struct plan {
 	struct places *places;	/* opened before the map: where its frames lie */
-	struct map map;
+	struct map map;		/* the whole volume's; narrowed, a delta onto the target */
 	struct frame_index index;
 	uint64_t volume_bytes, data_bytes, hole_bytes, fetch_bytes;
 	uint32_t *order;	/* needed frames: newest point first, as stored */
@@ -94,12 +95,19 @@ struct plan {
 	struct extent_list holes;
 };
 
+/* `known` NULL: all of the volume. */
 int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
-	      const struct key_ring *ring, struct error *err);
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err);
 void plan_fini(struct plan *plan);
 
 /* Bytes of the volume in [block, block + count): the last block may be cut. */
 uint64_t plan_clip(const struct plan *plan, uint64_t block, uint64_t count);
+
+/* ---- differ.c ----------------------------------------------------------- */
+
+/* Leaves of plan.map what the target may have otherwise. -errno. */
+int plan_narrow(struct plan *plan, const struct restore_known *known);
 
 /* ---- source.c ---------------------------------------------------------- */
 

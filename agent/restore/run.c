@@ -89,6 +89,9 @@ static int job_init(struct job *job, struct error *err)
 {
 	bool holes = target_needs_holes(job->target);
 
+	if (job->options->known && !job->target->in_place)
+		return error_set(err, -EINVAL, "restoring to %s: it is not opened in place, "
+				 "so what it holds does not count", job->target->path);
 	pthread_mutex_init(&job->lock, NULL);
 	pthread_cond_init(&job->freed, NULL);
 	pthread_cond_init(&job->filled, NULL);
@@ -97,8 +100,10 @@ static int job_init(struct job *job, struct error *err)
 	job->fetchers = threads_of(job->options->fetchers, FETCHERS_DEFAULT);
 	job->decoders = threads_of(job->options->decoders, decoders_default());
 	job->unready_ranges = job->plan.range_count;
-	job->total_bytes = job->plan.data_bytes + (holes ? job->plan.hole_bytes : 0) +
-			   (job->options->verify ? job->plan.volume_bytes : 0);
+	job->total_bytes = job->plan.data_bytes + (holes ? job->plan.hole_bytes : 0);
+	if (job->options->verify)
+		job->total_bytes += job->point->has_image_sha256 ? job->plan.volume_bytes :
+				    job->plan.data_bytes + job->plan.hole_bytes;
 	if (!holes)
 		job->hole = job->plan.holes.count;
 	if (job->options->verify && !job->point->has_image_sha256) {
@@ -193,7 +198,7 @@ int restore_run(struct repo *repo, const struct point *point,
 		.point = point, .target = target,
 		.options = options ? options : &defaults,
 	};
-	int ret = plan_make(&job.plan, repo, point, ring, err);
+	int ret = plan_make(&job.plan, repo, point, ring, job.options->known, err);
 
 	if (ret)
 		return ret;

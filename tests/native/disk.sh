@@ -68,7 +68,11 @@ assert_disk() {
 layout() { clawback show "machine@${2:-latest}" --json | jq -r ".disk | $1"; }
 
 echo "== table, boot partitions and gaps; not swap, nor what is left out"
-disk_backup full
+# By the daemon, whose objective for a disk is a day.
+clawback protect --once -o agent.rpo=1min >"$work/protect" 2>&1 || fail "$(cat "$work/protect")"
+clawback status machine -o agent.rpo=1min >"$work/status"
+grep -q 'objective 1 d\|objective 24' "$work/status" || fail "status: $(cat "$work/status")"
+assert_equal full "$(clawback show machine --json | jq -r .kind)" "the first point"
 assert_disk machine@1 10+4 32+16
 sfdisk --dump "$disk" | sed '/^device:/d; s|^[^:]* : ||' >"$work/table"
 sfdisk --dump "$work/restored" | sed '/^device:/d; s|^[^:]* : ||' | diff "$work/table" - ||
@@ -136,6 +140,8 @@ clawback_wait 2>/dev/null || true
 disk_backup incremental
 assert_disk machine@latest 10+4
 assert_refused 2 'disks are not tracked' clawback attach machine
+assert_refused 2 'is a disk' clawback restore machine --in-place "${clawback_key[@]}"
+assert_refused 2 'would become zeros' clawback restore machine --to "$disk" --in-place "${clawback_key[@]}"
 
 echo "== logical partitions"
 # Old bytes in free space are nobody's, and are not kept.

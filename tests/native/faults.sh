@@ -26,3 +26,36 @@ for fault_type in differential synthetic; do
 	for what in kill EIO; do fault_round commit.checkpoint $what 1; done
 done
 fault_end
+
+# A whole disk's run has points of its own. After each the next one is right, and, for the
+# last point is known however the run ended, incremental.
+echo "== of a whole disk"
+clawback_program=$CLAWBACK_BUILD/faults/clawback
+make_disk machine 8M
+echo 'start=2048, type=83' | sfdisk --quiet --no-reread "$machine" 2>/dev/null
+fill "$machine" 7 1
+printf '\n[disk machine]\ndevice = %s\n' "$machine" >>"$clawback_config"
+clawback backup machine >/dev/null
+change() { head -c 8192 </dev/urandom | dd of="$machine" bs=4096 seek=$((300 + RANDOM % 1000)) conv=notrunc,fsync status=none; }
+change
+CLAWBACK_FAULT_LOG=$work/disk-passed clawback backup machine >/dev/null
+every=5 at=$RANDOM
+! is_full || every=1
+for name in $(sort -u "$work/disk-passed"); do
+	[ $((at++ % every)) = 0 ] || continue
+	for what in kill EIO; do
+		change
+		CLAWBACK_FAULT=$name:$what clawback backup machine >"$work/out" 2>"$work/err" || true
+		clawback backup machine --json >"$work/backup.json" 2>"$work/backup.err" ||
+			fail "after $what at $name: $(cat "$work/backup.err")"
+		# Without its fingerprints it cannot be.
+		[ "$(summary point.reason)" = "there are no fingerprints of the last point" ] ||
+			assert_kind incremental
+		clawback restore machine --to "$work/restored" --force "${clawback_key[@]}" >/dev/null
+		cmp "$work/restored" <(dd if="$machine" bs=1M iflag=direct status=none) ||
+			fail "after $what at $name"
+	done
+done
+[ "$(sort -u "$work/disk-passed" | wc -l)" -ge 12 ] || fail "points: $(cat "$work/disk-passed")"
+clawback verify machine >/dev/null
+clawback_end

@@ -12,20 +12,6 @@
 #define CHAINS 400
 #define CHAIN_LENGTH 12
 
-static void model_overlay(const struct model *older, const struct model *newer,
-			  struct model *out)
-{
-	*out = *newer;
-	for (uint64_t b = 0; b < newer->blocks; b++) {
-		if (newer->cells[b].kind != CELL_UNLISTED)
-			continue;
-		if (b < older->blocks)
-			out->cells[b] = older->cells[b];
-		else
-			out->cells[b].kind = CELL_HOLE;
-	}
-}
-
 /* Takes frames of `source` in order until `frame` is met; false when it is not. */
 static bool frames_skip_to(const struct map *source, size_t *at,
 			   const struct map_frame *frame)

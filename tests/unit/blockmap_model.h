@@ -84,6 +84,21 @@ static inline bool model_holds(const struct model *model, const struct map *map)
 	       cell_of(map, model->blocks, &count).kind == CELL_UNLISTED && !count;
 }
 
+/* What map_overlay is to make. */
+static inline void model_overlay(const struct model *older, const struct model *newer,
+				 struct model *out)
+{
+	*out = *newer;
+	for (uint64_t b = 0; b < newer->blocks; b++) {
+		if (newer->cells[b].kind != CELL_UNLISTED)
+			continue;
+		if (b < older->blocks)
+			out->cells[b] = older->cells[b];
+		else
+			out->cells[b].kind = CELL_HOLE;
+	}
+}
+
 /* A random frame of `point`; `last` is the one before, or zero. */
 static inline struct map_frame random_frame(struct random_state *random,
 					    uint64_t point,

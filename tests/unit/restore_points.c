@@ -157,7 +157,7 @@ static void every_point_is_exact(void **state)
 			assert_int_equal(result.written_bytes, result.data_bytes);
 			assert_int_equal(result.verified, options.verify);
 			assert_int_equal(0, restore_plan(lab->repo, &lab->points[i], &ring,
-							 &planned, &err));
+							 NULL, &planned, &err));
 			assert_int_equal(planned.fetched_bytes, result.fetched_bytes);
 			assert_int_equal(planned.frames, result.frames);
 			assert_int_equal(planned.data_bytes, result.data_bytes);
@@ -282,7 +282,7 @@ static void ranges_cover_frames(void **state)
 		size_t next = 0;
 
 		assert_int_equal(0, plan_make(&plan, lab->repo, &lab->points[i], &ring,
-					      &err));
+					      NULL, &err));
 		for (size_t r = 0; r < plan.range_count; r++) {
 			const struct plan_range *range = &plan.ranges[r];
 			uint64_t end = range->offset;

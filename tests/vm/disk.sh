@@ -5,7 +5,7 @@
 #
 # quick-kernels: 6.12
 # guest: udev 2048M disk=384M disk=384M disk=256M
-# timeout: 360
+# timeout: 420
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 
@@ -97,7 +97,8 @@ assert_equal still "$(layout '[.ranges[].how] | unique | join(" ")')" "how it wa
 clawback show machine
 
 echo "== on another disk"
-clawback restore machine --to "$other" "${clawback_key[@]}" >/dev/null
+assert_refused 2 'would become zeros' clawback restore machine --to "$other" "${clawback_key[@]}"
+clawback restore machine --to "$other" --force "${clawback_key[@]}" >/dev/null
 settle
 blockdev --rereadpt "$other"
 settle
@@ -137,9 +138,9 @@ timeout 20 sh -c "echo after >'$work/boot/written'; sync '$work/boot/written'" |
 
 echo "== the agent killed while it holds one still"
 writer_start "$work/boot"
-clawback_start backup machine -o agent.read_rate=8M
+clawback_start backup machine -o agent.read_rate=16M
 is_held() { grep -q 'reading it again' "$work/background.err" && pgrep -x clawback-hold >/dev/null; }
-wait_for 60 is_held
+wait_for 150 is_held
 sleep 1
 kill -KILL $clawback_pid
 clawback_wait 2>/dev/null || true
