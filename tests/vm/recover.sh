@@ -72,7 +72,15 @@ make_machine() {
 	clawback_volume files "${old}5"
 }
 
-boot_parts() { sha256sum "$1"1 "$1"2 "$1"3 | cut -d ' ' -f 1; dd if="$1" bs=1M skip=14 count=2 status=none | sha256sum; head -c 440 "$1" | sha256sum; }
+# Boot code, gaps, and partitions at rest are the same bytes; /boot was in use, and has its files.
+boot_parts() {
+	sha256sum "$1"1 "$1"2 | cut -d ' ' -f 1
+	dd if="$1" bs=1M skip=14 count=2 status=none | sha256sum
+	head -c 440 "$1" | sha256sum
+	mount_volume "${1}3" "$work/boot"
+	sha256sum <"$work/boot/vmlinuz"
+	unmount_volume "$work/boot"
+}
 
 # It is gone, and nothing of it may be seen any more.
 lose_machine() {
@@ -118,33 +126,41 @@ echo "== refused"
 printf 'label: gpt\n,,\n' | sfdisk -q "$larger"
 mkfs.ext4 -q -F -L precious "${larger}1"
 assert_refused 1 "it holds a partition table (gpt), ext4 precious" recover --disks "machine:$larger"
-mount_volume "${larger}1" "$work/precious"
-assert_refused 1 "mounted on" recover --erase --disks "machine:$larger"
-unmount_volume "$work/precious"
-assert_refused 2 "say which device each disk goes onto" recover
-e2label "${larger}1" CLAWBACK
-assert_refused 1 "rescue system or its answers" recover --erase --disks "machine:$larger"
-e2label "${larger}1" precious
-assert_refused 2 "not confirmed" clawback recover --erase --disks "machine:$larger" "${clawback_key[@]}" </dev/null
+if is_full; then
+	mount_volume "${larger}1" "$work/precious"
+	assert_refused 1 "mounted on" recover --erase --disks "machine:$larger"
+	unmount_volume "$work/precious"
+	assert_refused 2 "say which device each disk goes onto" recover
+	e2label "${larger}1" CLAWBACK
+	assert_refused 1 "rescue system or its answers" recover --erase --disks "machine:$larger"
+	e2label "${larger}1" precious
+	assert_refused 2 "not confirmed" clawback recover --erase --disks "machine:$larger" "${clawback_key[@]}" </dev/null
+fi
 clawback recover --erase --disks "machine:$larger" --grow --dry-run --json >"$work/plan"
 jq -e '.dry_run and any(.rows[]; .point.volume == "root" and .point.number == 1)' "$work/plan" >/dev/null ||
 	fail "the plan: $(cat "$work/plan")"
-[ "$(blkid -o value -s LABEL "${larger}1")" = precious ] || fail "something was written"
-echo "== onto a larger disk, which grows; killed first"
-recover --erase --disks "machine:$larger" --grow >"$work/killed" 2>&1 &
-pid=$!
-sleep 2
-kill -KILL $pid && wait $pid || true
+[ "$(blkid -p -o value -s LABEL "${larger}1")" = precious ] || fail "something was written"
+if is_full; then
+	echo "== killed"
+	recover --erase --disks "machine:$larger" --grow >"$work/killed" 2>&1 &
+	pid=$!
+	sleep $((RANDOM % 12 + 4))
+	kill -KILL $pid && wait $pid || true
+	tail -n 2 "$work/killed"
+fi
+echo "== onto a larger disk, which grows"
 recover --erase --disks "machine:$larger" --grow | tee "$work/recovered"
-[ "$(sfdisk --json "$larger" | jq '.partitiontable.partitions[5].size')" -gt $((100 * 2048)) ] ||
+grep -q '^recovered 1 disk with 3 volumes' "$work/recovered" || fail "that is not what it was to do"
+[ "$(sfdisk --json "$larger" | jq '.partitiontable.partitions[5].size')" = $((99 * 2048)) ] ||
 	fail "the last partition did not grow"
-[ "$(vgs --noheadings --units m --nosuffix -o vg_size lab | cut -d . -f 1)" -gt 100 ] || fail "the PV did not grow"
+vgchange -qq -ay lab
+[ "$(vgs --noheadings --units m --nosuffix -o vg_size lab | cut -d . -f 1)" -gt 90 ] || fail "the PV did not grow"
 judge "$larger"
-echo "== onto a smaller disk, which is empty and found by itself"
-dd if=/dev/zero of="$old" bs=1M count=1 status=none
-assert_refused 2 "say which device each disk goes onto" recover
-mkfs.ext4 -q -F "$old"
-mkfs.ext4 -q -F "$larger"
-recover --verify | tee "$work/recovered"
-judge "$smaller"
+if is_full; then
+	echo "== onto a smaller disk, which is the only one that is empty"
+	mkfs.ext4 -q -F "$old"
+	mkfs.ext4 -q -F "$larger"
+	recover --verify | tee "$work/recovered"
+	judge "$smaller"
+fi
 clawback_end
