@@ -158,15 +158,6 @@ is_point v "$disk" 1
 assert_equal marks "$(said method)" "method"
 [ "$(said written_bytes)" -ge "$first" ] || fail "it wrote $(said written_bytes)"
 
-echo "== what somebody wrote and the kernel has not sent to the device yet"
-take v "$disk"
-exec {held}<>"$disk"
-head -c 8192 /dev/urandom | dd of="/dev/fd/$held" bs=4096 seek=77 conv=notrunc status=none
-must_rewind v@1 --no-safety-point
-exec {held}>&-
-blockdev --flushbufs "$disk"
-is_point v "$disk" 1 "with a cache that was not written"
-
 echo "== not to be trusted: all is compared, and why is said"
 clawback detach v >/dev/null
 mutate "$disk" scattered 50

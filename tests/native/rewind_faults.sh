@@ -80,6 +80,20 @@ grep -q "was written to after point .*nothing was rewound" "$work/background.err
 	fail "$(cat "$work/background.err")"
 assert_equal "$digest" "$(sha256sum <"$disk")" "the volume"
 
+echo "== what is written and not on the device yet counts, too"
+clawback backup v --type full >/dev/null	# nothing else can differ then
+cp "$disk" "$work/image"
+CLAWBACK_FAULT=rewind.lock:stop clawback_start restore --in-place v@latest --no-safety-point \
+	"${clawback_key[@]}"
+wait_for 20 is_stopped
+exec {held}<>"$disk"
+head -c 8192 /dev/urandom | dd of="/dev/fd/$held" bs=4096 seek=77 conv=notrunc status=none
+kill -CONT "$clawback_pid"
+clawback_wait || fail "$(cat "$work/background.err")"
+exec {held}>&-
+blockdev --flushbufs "$disk"
+cmp "$disk" "$work/image" || fail "what was not on the device came after the rewind"
+
 # Fingerprints may be gone by now, trust not.
 clawback backup v --json --image-digest >"$work/backup.json"
 assert_kind incremental

@@ -163,6 +163,42 @@ static void test_there_and_back(void **state)
 	}
 }
 
+/* One block in every place that is the same or not. */
+static void test_places(void **state)
+{
+	const struct map_frame frame = { .point = 3, .segment = 1, .number = 2, .offset = 10,
+					 .length = 20, .blocks = 8 };
+	struct map_frame others[6] = { frame, frame, frame, frame, frame, frame };
+
+	(void)state;
+	others[0].point++;
+	others[1].segment++;
+	others[2].number++;
+	others[3].offset++;
+	others[4].length++;
+	others[5].blocks++;
+	for (int i = 0; i < 9; i++) {
+		struct extent_list list = EXTENT_LIST_INIT;
+		struct map a, b;
+
+		map_init(&a, MAP_FULL, 5);
+		map_init(&b, MAP_FULL, 5);
+		assert_int_equal(map_append_frame(&a, &frame), 0);
+		assert_int_equal(map_append_frame(&b, i < 6 ? &others[i] : &frame), 0);
+		assert_int_equal(map_append_entry(&a, &(struct map_entry){ 2, 1, 0, 4 }), 0);
+		/* 6: another position, 7: a hole, 8: the same. */
+		if (i != 7)
+			assert_int_equal(map_append_entry(&b, &(struct map_entry){
+				2, 1, 0, i == 6 ? 5 : 4 }), 0);
+		assert_int_equal(map_differ(&a, &b, &list), 0);
+		assert_int_equal(extent_list_blocks(&list), i != 8);
+		assert_int_equal(extent_list_contains(&list, 2), i != 8);
+		extent_list_fini(&list);
+		map_fini(&a);
+		map_fini(&b);
+	}
+}
+
 static void test_refusals(void **state)
 {
 	struct extent_list list = EXTENT_LIST_INIT, beyond = EXTENT_LIST_INIT;
@@ -190,6 +226,7 @@ int main(void)
 		cmocka_unit_test(test_differ),
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_there_and_back),
+		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_refusals),
 	};
 
