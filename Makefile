@@ -40,7 +40,7 @@ SANITIZER := fuzzer-no-link,address,undefined
 endif
 
 PACKAGES := libbpf devmapper libudev liburing libzstd libcurl libcrypto jansson expat \
-	blkid ini_config libsystemd libmicrohttpd
+	blkid ini_config libsystemd libmicrohttpd libqrencode
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wvla -Wformat=2 -Wundef
@@ -67,7 +67,8 @@ endif
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DCLAWBACK_VERSION='"$(VERSION)"' $(WARNINGS) \
 	$(HARDENING) $(CFLAGS) -pthread -I. -I$(BUILD)/include \
 	$(shell pkg-config --cflags $(PACKAGES))
-LIBS := $(shell pkg-config --libs $(PACKAGES)) -pthread
+# libhpdf comes without a .pc file.
+LIBS := $(shell pkg-config --libs $(PACKAGES)) -lhpdf -lm -pthread
 
 ifeq ($(V),)
 Q := @
@@ -78,7 +79,7 @@ say =
 endif
 
 # Rooms from the top down: each may use those to its right.
-ROOMS := agent/cli agent/recover agent/protect agent/restore agent/config agent/repo agent/pipeline \
+ROOMS := agent/cli agent/kit agent/recover agent/protect agent/drill agent/restore agent/config agent/repo agent/pipeline \
 	agent/adopt agent/disk agent/volume agent/store agent/crypto bpf blockmap agent/policy agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))
@@ -210,7 +211,7 @@ install: $(BUILD)/clawback
 	install -D -m 755 scripts/packaging/initramfs-hook $(DESTDIR)$(INITRAMFSDIR)/hooks/clawback
 	install -D -m 755 scripts/packaging/initramfs-premount \
 		$(DESTDIR)$(INITRAMFSDIR)/scripts/local-premount/clawback
-	for hook in postgresql-checkpoint mariadb-lock mongodb-lock; do \
+	for hook in postgresql-checkpoint mariadb-lock mongodb-lock drill-postgresql; do \
 		install -D -m 755 scripts/hooks/$$hook \
 			$(DESTDIR)$(PREFIX)/lib/clawback/hooks/$$hook || exit; done
 	install -D -m 755 scripts/rescue-image $(DESTDIR)$(PREFIX)/lib/clawback/rescue-image

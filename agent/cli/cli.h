@@ -70,7 +70,7 @@ extern const struct cli_verb *const cli_verbs[];	/* ends with NULL */
 extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
 	verb_verify, verb_forget, verb_keep, verb_prune, verb_adopt, verb_release, verb_protect,
-	verb_replicate, verb_recover;
+	verb_replicate, verb_drill, verb_recovery_kit, verb_recover;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);
@@ -138,6 +138,28 @@ void stores_behind(const struct config *config, const struct volume_status *stat
 		   size_t room);
 void stores_print(const struct config *config, const struct volume_status *status);
 
+/* drills.c: what came of a drill; of the drills of a point, by the store's records; of a
+ * volume's last, as the state folder has it (null, or nothing, when there was none). */
+json_t *cli_drill_json(const struct drill_record *record);
+void cli_drill_steps(const struct drill_record *record);
+json_t *cli_drills_json(struct repo *repo, const struct point *point);
+void cli_drills_print(struct repo *repo, const struct point *point);
+json_t *cli_drill_status_json(const struct config *config, const char *volume);
+void cli_drill_status_print(const struct config *config, const char *volume);
+
+/* What a restore asks of a store. */
+struct estimate {
+	uint64_t fetched_bytes, requests;
+	bool priced;			/* else `price` says nothing */
+	double price;
+};
+void estimate_make(const struct config_store *store, uint64_t fetched_bytes,
+		   uint64_t requests, struct estimate *estimate);
+json_t *estimate_price_json(const struct estimate *estimate);	/* or null */
+const char *text_estimate(const struct estimate *estimate);	/* static; main thread */
+/* Where a restore to this target notes how far it is: struct restore_options. */
+void cli_restore_journal(const struct cli *cli, const char *to, char path[static PATH_MAX]);
+
 /* Into a rotating set of static buffers: fit for one printf. Main thread only. */
 const char *text_bytes(uint64_t bytes);		/* "1.5 GiB" */
 const char *text_time(uint64_t time_ns);	/* "2026-11-23 20:15:00Z" */
@@ -153,6 +175,8 @@ void progress_start(struct progress *progress, bool json, const char *format, ..
 	__attribute__((format(printf, 3, 4)));
 void progress_report(struct progress *progress, uint64_t done_bytes,
 		     uint64_t total_bytes);
+/* What is about to be fetched. */
+void progress_plan(struct progress *progress, uint64_t total, const struct estimate *estimate);
 /* The same of work that is counted in points. */
 void progress_points(struct progress *progress, uint64_t done, uint64_t total);
 void progress_end(struct progress *progress);

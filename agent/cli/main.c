@@ -13,9 +13,9 @@
 const struct cli_verb *const cli_verbs[] = {
 	&verb_doctor, &verb_keygen, &verb_init, &verb_attach, &verb_detach,
 	&verb_handover, &verb_status,
-	&verb_backup, &verb_protect, &verb_points, &verb_show, &verb_restore,
-	&verb_recover, &verb_verify,
-	&verb_forget, &verb_keep, &verb_prune, &verb_replicate, &verb_adopt, &verb_release, NULL,
+	&verb_backup, &verb_protect, &verb_points, &verb_show, &verb_restore, &verb_verify, &verb_drill,
+	&verb_forget, &verb_keep, &verb_prune, &verb_replicate, &verb_adopt, &verb_release,
+	&verb_recover, &verb_recovery_kit, NULL,
 };
 
 static const struct cli_verb *verb_find(const char *name)

@@ -36,12 +36,15 @@ static void print_json(const struct progress *progress, uint64_t done, uint64_t 
 		       uint64_t elapsed)
 {
 	struct error ignored = ERROR_INIT;
+	double seconds = (double)elapsed / 1e9;
 
-	cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f, s:f}", "message_type", "status",
+	cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:o}", "message_type", "status",
 				 "what", progress->what, "done_bytes", (json_int_t)done,
 				 "total_bytes", (json_int_t)total, "fraction",
 				 total ? (double)done / (double)total : 1.0,
-				 "seconds_elapsed", (double)elapsed / 1e9), true, &ignored);
+				 "seconds_elapsed", seconds, "seconds_remaining",
+				 done ? json_real(seconds / (double)done * (double)(total - done)) :
+					json_null()), true, &ignored);
 }
 
 /* Among lines that are no text it has to be one of them. */
@@ -64,6 +67,25 @@ static bool progress_due(struct progress *progress, uint64_t now)
 		return false;
 	progress->printed_ns = now;
 	return true;
+}
+
+void progress_plan(struct progress *progress, uint64_t total, const struct estimate *estimate)
+{
+	struct error ignored = ERROR_INIT;
+
+	if (!progress->json) {
+		log_note("%s: fetching %s", progress->what, text_estimate(estimate));
+		return;
+	}
+	cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:n, s:I, s:I, s:o}",
+				 "message_type", "status", "what", progress->what,
+				 "done_bytes", (json_int_t)0, "total_bytes", (json_int_t)total,
+				 "fraction", 0.0, "seconds_elapsed",
+				 (double)(now_ns() - progress->started_ns) / 1e9,
+				 "seconds_remaining",
+				 "fetch_bytes", (json_int_t)estimate->fetched_bytes,
+				 "requests", (json_int_t)estimate->requests,
+				 "price", estimate_price_json(estimate)), true, &ignored);
 }
 
 void progress_report(struct progress *progress, uint64_t done, uint64_t total)

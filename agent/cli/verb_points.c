@@ -241,6 +241,23 @@ static void show_layout(const struct point *point)
 	disk_layout_fini(&layout);
 }
 
+static int show_point(struct cli *cli, struct repo *repo, const struct point *point,
+		      struct error *err)
+{
+	json_t *object;
+
+	if (!cli->json) {
+		show_print(point);
+		show_layout(point);
+		cli_drills_print(repo, point);
+		return 0;
+	}
+	object = show_json(point);
+	if (object)
+		json_object_set_new(object, "drills", cli_drills_json(repo, point));
+	return cli_print_json(object, false, err);
+}
+
 static int show_run(struct cli *cli, struct error *err)
 {
 	struct host host;
@@ -256,12 +273,7 @@ static int show_run(struct cli *cli, struct error *err)
 	if (!ret)
 		ret = point_find(host.repo, &volume.id, which, &point, err);
 	if (!ret) {
-		if (cli->json)
-			ret = cli_print_json(show_json(&point), false, err);
-		else
-			show_print(&point);
-		if (!cli->json)
-			show_layout(&point);
+		ret = show_point(cli, host.repo, &point, err);
 		point_fini(&point);
 	}
 	host_close(&host);

@@ -27,6 +27,8 @@ static const char *const event_names[] = {
 	[PROTECT_STORE_LAGS] = "store_lags",
 	[PROTECT_STORE_RECOVERED] = "store_recovered",
 	[PROTECT_TUNED] = "compression",
+	[PROTECT_DRILL_PASSED] = "drill_passed",
+	[PROTECT_DRILL_FAILED] = "drill_failed",
 	[PROTECT_RETAINED] = "retention",
 	[PROTECT_RETENTION_FAILED] = "retention_failed",
 };
@@ -107,6 +109,8 @@ static json_t *event_json(const struct protect_event *event)
 		json_object_set_new(object, "type", json_string(backup_type_name(event->asked)));
 	if (event->type == PROTECT_TUNED)
 		json_object_set_new(object, "level", json_integer(event->level));
+	if (event->drill)
+		json_object_set_new(object, "drill", cli_drill_json(event->drill));
 	if (event->due_ns)
 		json_object_set_new(object, "due", cli_time_json(event->due_ns));
 	if (*event->why)
@@ -137,6 +141,8 @@ static const char *const message_ids[] = {
 	[PROTECT_STORE_FAILED] = "8751ceff913b4085958c6456904a5568",
 	[PROTECT_STORE_LAGS] = "52f986713b2a4fc9bd9b5ba59f25e745",
 	[PROTECT_STORE_RECOVERED] = "eb0d82791df14bf9bba7f62aff25eb3a",
+	[PROTECT_DRILL_PASSED] = "b64dea2f7a54408d8f840607c86a46df",
+	[PROTECT_DRILL_FAILED] = "1979a2f9293c490ca616adaff7babede",
 	[PROTECT_TUNED] = NULL,
 	[PROTECT_RETAINED] = "ee225d9dd3794688be9b7f164d35f9e2",
 	[PROTECT_RETENTION_FAILED] = "b9086e4a1f504bbf912c86185e4bffef",
@@ -256,6 +262,14 @@ static void say(const struct protect_event *event)
 				  "the old one stays: %s", event->error->message);
 		else
 			log_event(LOG_NOTES, &fields, "took the configuration anew");
+		break;
+	case PROTECT_DRILL_PASSED:
+		log_event(LOG_NOTES, &fields, "%s: a drill of point %" PRIu64 " passed: recovered "
+			  "in %s", unit, event->drill->point, text_duration(event->drill->rto_ns));
+		break;
+	case PROTECT_DRILL_FAILED:
+		log_event(LOG_WARNINGS, &fields, "%s: a drill FAILED at %s: %s", unit,
+			  drill_step_name(event->drill->failed), event->error->message);
 		break;
 	case PROTECT_TUNED:
 		log_note("%s: compression %d from now on: %s", unit, event->level, why);

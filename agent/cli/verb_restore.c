@@ -16,6 +16,8 @@ struct restore {
 	const struct config_volume *own;	/* it goes to this one's own device */
 	struct cli_key key;
 	struct progress progress;
+	struct store *store;			/* restored from */
+	const struct config_store *prices;	/* its section */
 };
 
 static struct restore *of(struct cli *cli)
@@ -55,14 +57,39 @@ static void restore_report(void *context, uint64_t done, uint64_t total)
 	progress_report(&of(context)->progress, done, total);
 }
 
+/* With what was asked of the store until now: opening the point, which a restore does, too. */
+static void restore_estimate(const struct restore *restore, const struct restore_result *plan,
+			     struct estimate *estimate)
+{
+	struct store_counts counts;
+
+	store_counts(restore->store, &counts);
+	estimate_make(restore->prices, plan->fetched_bytes + counts.bytes_received,
+		      plan->requests + counts.requests, estimate);
+}
+
+static void restore_planned(void *context, const struct restore_result *plan)
+{
+	struct restore *restore = of(context);
+	struct estimate estimate;
+
+	restore_estimate(restore, plan, &estimate);
+	progress_plan(&restore->progress, plan->data_bytes, &estimate);
+}
+
 static int restore_print(struct cli *cli, const struct point *point,
 			 const struct restore_result *result, bool dry, struct error *err)
 {
 	const char *to = of(cli)->to;
+	struct estimate estimate;
 
+	restore_estimate(of(cli), result, &estimate);
+	if (!dry)	/* all of it was done by now */
+		estimate_make(of(cli)->prices, estimate.fetched_bytes - result->fetched_bytes,
+			      estimate.requests - result->requests, &estimate);
 	if (cli->json)
 		return cli_print_json(json_pack(
-			"{s:s, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}",
+			"{s:s, s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:b}",
 			"message_type", dry ? "dry_run" : "summary",
 			"volume", point->volume_name, "point", (json_int_t)point->number,
 			"time", cli_time_json(point->time_ns), "to", to,
@@ -72,6 +99,9 @@ static int restore_print(struct cli *cli, const struct point *point,
 			"written_bytes", (json_int_t)result->written_bytes,
 			"fetched_bytes", (json_int_t)result->fetched_bytes,
 			"frames", (json_int_t)result->frames,
+			"resumed_bytes", (json_int_t)result->resumed_bytes,
+			"requests", (json_int_t)estimate.requests,
+			"price", estimate_price_json(&estimate),
 			"verified", (int)result->verified), true, err);
 	printf("%s %s@%" PRIu64 " (%s) to %s: %s of data, %s of zeros, %s fetched in %" PRIu64
 	       " frames", dry ? "would restore" : "restored", point->volume_name, point->number,
@@ -81,6 +111,8 @@ static int restore_print(struct cli *cli, const struct point *point,
 	if (!dry)
 		printf(", %s written%s", text_bytes(result->written_bytes),
 		       result->verified ? ", read back and verified" : "");
+	else
+		printf("; all in all %s", text_estimate(&estimate));
 	printf("\n");
 	return 0;
 }
@@ -107,13 +139,18 @@ static int restore_to(struct cli *cli, struct host *host, const struct point *po
 		      const struct key_ring *ring, struct error *err)
 {
 	struct restore *restore = of(cli);
+	char journal[PATH_MAX];
 	struct restore_target_options to = {
 		.bytes = point->volume_bytes,
 		.force = restore->force,
 		.in_place = restore->in_place,
+		.journal = journal,
+		.point = point,
 	};
 	struct restore_options options = {
 		.verify = restore->verify,
+		.journal = journal,
+		.planned = restore_planned,
 		.report = restore_report,
 		.context = cli,
 	};
@@ -122,6 +159,7 @@ static int restore_to(struct cli *cli, struct host *host, const struct point *po
 	struct restore_result result;
 	int ret;
 
+	cli_restore_journal(cli, restore->to, journal);
 	memset(&result, 0, sizeof(result));
 	if (check_whole_disk(cli, point, err))
 		return err->code;
@@ -161,6 +199,8 @@ static int origin_open(struct cli *cli, const struct config_store *store, const 
 
 	if (ret)
 		return ret;
+	of(cli)->store = origin->host.store;
+	of(cli)->prices = store;
 	ret = repo_volume_find(origin->host.repo, volume_name, &volume, err);
 	if (!ret)
 		ret = point_find(origin->host.repo, &volume.id, which, &origin->point, err);

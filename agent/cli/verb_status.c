@@ -329,6 +329,8 @@ int status_json(const struct status *status, const struct status_chosen *chosen,
 		if (status->cli->config.store_count)
 			json_object_set_new(object, "stores",
 					    stores_json(&status->cli->config, &found));
+		json_object_set_new(object, "drill", cli_drill_status_json(
+			&status->cli->config, volume->name));
 		json_array_append_new(volumes, object);
 	}
 	*document = ret ? NULL : json_pack("{s:o, s:{s:b}, s:O}", "tracker", tracker_json(status),
@@ -353,6 +355,7 @@ static int status_print(const struct status *status, const struct status_chosen 
 		if (status_objective_ns(status, volume))
 			protect_print(status, volume, &found);
 		stores_print(&status->cli->config, &found);
+		cli_drill_status_print(&status->cli->config, volume->name);
 	}
 	return 0;
 }

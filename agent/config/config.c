@@ -171,6 +171,7 @@ static void config_defaults(struct config *config)
 	config->agent.limits.io_priority = 7;
 	config->agent.runs = 2;
 	schedule_unset(&config->agent.schedule);
+	drill_unset(&config->agent.drill);
 	notify_unset(&config->notify);
 }
 
@@ -264,6 +265,7 @@ static int config_settle(struct config *config, struct error *err)
 	struct config_schedule *defaults = &config->agent.schedule;
 
 	schedule_settle(defaults, NULL);
+	drill_settle(&config->agent.drill, NULL);
 	for (size_t i = 0; i < config->volume_count; i++) {
 		struct config_volume *volume = &config->volumes[i];
 
@@ -273,6 +275,7 @@ static int config_settle(struct config *config, struct error *err)
 			schedule_settle_disk(&volume->schedule, defaults);
 		else
 			schedule_settle(&volume->schedule, defaults);
+		drill_settle(&volume->drill, volume->disk ? NULL : &config->agent.drill);
 		if (*volume->group)
 			volume->schedule.rpo_ns = 0;
 	}

@@ -63,6 +63,16 @@ struct config_hook {
 						 * default no */
 };
 
+/* How recovery points are tried out (agent/drill/drill.h). */
+struct config_drill {
+	char calendar[CONFIG_CALENDAR_MAX + 1];	/* as in config_schedule; "" never, the default */
+	char command[CONFIG_HOOK_MAX + 1];	/* as a hook's; "" none */
+	char folder[PATH_MAX];			/* for the copy; "" not given */
+	char key[PATH_MAX], passphrase_file[PATH_MAX]; /* of a recovery key; "" not given */
+	uint64_t timeout_ns;			/* of the command; default 10 min */
+	bool random, point_given;		/* any point; default the latest */
+};
+
 #define CONFIG_WEBHOOK_ROOM 2048	/* of a URL with its NUL */
 
 #define CONFIG_MAIL_ADDRESS_ROOM 255	/* of one, with its NUL */
@@ -96,6 +106,8 @@ struct config_notify {
 #define CONFIG_STORE_FIRST "repository"
 
 /* Where objects lie, and what is kept there: [repository], or a [store NAME]. */
+#define CONFIG_PRICE_UNIT 1000000000u
+
 struct config_store {
 	char name[VOLUME_NAME_MAX + 1];
 	char url[PATH_MAX];			/* "" when not configured */
@@ -109,6 +121,9 @@ struct config_store {
 						 * there for longer; 0: never; default 1 h */
 	struct policy keep;			/* empty: none */
 	char retention[CONFIG_CALENDAR_MAX + 1]; /* when the daemon sees to it; as a schedule's full */
+	bool priced;				/* one of these was given, in CONFIG_PRICE_UNIT */
+	uint64_t price_get;			/* of 1,000 reads */
+	uint64_t price_egress;			/* of 10^9 bytes fetched */
 };
 
 struct config_group {
@@ -134,6 +149,7 @@ struct config_volume {
 	uint32_t spot_checks;			/* unmarked blocks compared a run, default 32 */
 	struct config_schedule schedule;	/* rpo_ns 0 in a group: that has its own */
 	struct config_hook hook;		/* none in a group: that has its own */
+	struct config_drill drill;
 	struct policy keep;			/* empty: the repository's */
 };
 
@@ -169,6 +185,7 @@ struct config {
 		struct config_limits limits;
 		uint32_t runs;			/* of the daemon, beside one another; default 2 */
 		struct config_schedule schedule; /* of units that say nothing else */
+		struct config_drill drill;	/* of volumes that say nothing else */
 	} agent;
 	struct config_notify notify;
 	struct {				/* clawback recover; options go before it */

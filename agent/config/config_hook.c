@@ -17,7 +17,8 @@ static size_t word_count(const char *text)
 	return words;
 }
 
-static int assign_command(const char *key, const char *value, char *to, struct error *err)
+int config_assign_command(const char *key, const char *value,
+			  char to[static CONFIG_HOOK_MAX + 1], struct error *err)
 {
 	if (*value != '/')
 		return config_bad_value(err, key, value, "give the absolute path of a program, "
@@ -53,7 +54,7 @@ int hook_assign(struct config_hook *hook, const char *key, const char *value,
 		struct error *err)
 {
 	if (!strcmp(key, "hook"))
-		return assign_command(key, value, hook->command, err);
+		return config_assign_command(key, value, hook->command, err);
 	if (!strcmp(key, "hook_timeout"))
 		return assign_timeout(key, value, &hook->timeout_ns, err);
 	if (!strcmp(key, "hook_failure"))

@@ -319,6 +319,7 @@ struct config_volume *config_volume_make(struct config *config, const char *name
 	volume->spot_checks = 32;
 	schedule_unset(&volume->schedule);
 	hook_unset(&volume->hook);
+	drill_unset(&volume->drill);
 	return volume;
 }
 
@@ -380,6 +381,8 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 	if (ret == 1)
 		ret = hook_assign(&volume->hook, key, value, err);
 	if (ret == 1)
+		ret = drill_assign(&volume->drill, key, value, err);
+	if (ret == 1)
 		ret = assign_from(volume_keys, volume, key, value, err);
 	if (ret == 0 && !strcmp(key, "group") && !volume_name_good(value))
 		return config_bad_value(err, key, value, "use letters, digits and . _ -");
@@ -409,21 +412,26 @@ static int agent_assign(struct config *config, const char *key, const char *valu
 		return listen_assign(config->agent.metrics_listen, key, value, err);
 	if (!strcmp(key, "log_format"))
 		return log_assign(&config->agent.log_format, key, value, err);
+	if (ret == 1)
+		ret = drill_assign(&config->agent.drill, key, value, err);
 	return ret == 1 ? assign_from(agent_keys, config, key, value, err) : ret;
 }
 
 static int store_assign(struct config_store *store, const char *key, const char *value,
 			struct error *err)
 {
-	if (!strcmp(key, "retention")) {
-		int ret = config_assign_calendar(key, value, store->retention, err);
+	int ret;
 
+	if (!strcmp(key, "retention")) {
+		ret = config_assign_calendar(key, value, store->retention, err);
 		if (!ret && !strcmp(value, "never"))
 			store->retention[0] = '\0';
 		return ret;
 	}
-	return !strcmp(key, "keep") ? config_assign_keep(&store->keep, value, err)
-				    : assign_from(store_keys, store, key, value, err);
+	if (!strcmp(key, "keep"))
+		return config_assign_keep(&store->keep, value, err);
+	ret = price_assign(store, key, value, err);
+	return ret == 1 ? assign_from(store_keys, store, key, value, err) : ret;
 }
 
 static int repository_assign(struct config *config, const char *key, const char *value,

@@ -33,6 +33,19 @@ bool schedule_is_unset(const struct config_schedule *schedule);
 int config_assign_calendar(const char *key, const char *value,
 			   char to[static CONFIG_CALENDAR_MAX + 1], struct error *err);
 
+/* A calendar expression, or "never"; a program with arguments. */
+int config_assign_calendar(const char *key, const char *value,
+			   char to[static CONFIG_CALENDAR_MAX + 1], struct error *err);
+int config_assign_command(const char *key, const char *value,
+			  char to[static CONFIG_HOOK_MAX + 1], struct error *err);
+
+/* The keys of a drill (config_drill.c), which [agent] and [volume NAME] share; as those
+ * of a schedule. */
+void drill_unset(struct config_drill *drill);
+int drill_assign(struct config_drill *drill, const char *key, const char *value,
+		 struct error *err);
+void drill_settle(struct config_drill *drill, const struct config_drill *defaults);
+
 /* The keys of a hook (config_hook.c); as schedule_assign. */
 void hook_unset(struct config_hook *hook);
 int hook_assign(struct config_hook *hook, const char *key, const char *value,
@@ -56,6 +69,10 @@ const char *mail_check(const struct config_notify *notify);
 int listen_assign(char to[static CONFIG_LISTEN_ROOM], const char *key, const char *value,
 		  struct error *err);
 int listen_check(const struct config *config, const char *path, struct error *err);
+
+/* A store's prices (config_price.c); as schedule_assign. */
+int price_assign(struct config_store *store, const char *key, const char *value,
+		 struct error *err);
 
 /* The format of the log (config_log.c). */
 int log_assign(enum log_format *format, const char *key, const char *value,

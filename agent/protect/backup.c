@@ -315,6 +315,8 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
 	if (!ret)
 		ret = run_doubts(run, err);
 	run->times.commit_ns = elapsed_ns() - now;
+	run_settle(run);
+	laps_end(&run->laps, "udev_end");
 	run->times.total_ns = elapsed_ns() - start;
 	store_counts(host->store, &requests);
 	for (size_t i = 0; i < count; i++) {

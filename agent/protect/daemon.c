@@ -93,6 +93,11 @@ static int reload_take(struct daemon *daemon, struct config *config, struct erro
 		units_fini(&list);
 		return ret;
 	}
+	ret = daemon_drills_make(daemon, config, err);
+	if (ret) {
+		units_fini(&list);
+		return ret;
+	}
 	units_fini(&daemon->list);
 	daemon->list = list;
 	config_fini(daemon->config);
@@ -201,6 +206,7 @@ static void decide(struct daemon *daemon)
 		objectives(daemon);
 	running_turn(daemon);
 	daemon_stores_turn(daemon);
+	daemon_drills_turn(daemon);
 	daemon_retention_turn(daemon);
 	daemon_notify_turn(daemon);
 	daemon_http_turn(daemon);
@@ -219,6 +225,9 @@ static int64_t wake_at(const struct daemon *daemon)
 	if (next < wake)
 		wake = next;
 	next = daemon_stores_wake(daemon);
+	if (next < wake)
+		wake = next;
+	next = daemon_drills_wake(daemon);
 	if (next < wake)
 		wake = next;
 	next = daemon_retention_wake(daemon);
@@ -241,6 +250,9 @@ static int64_t wake_at(const struct daemon *daemon)
 	return next < wake ? next : wake;
 }
 
+/* Signals, the timer, messages, retention, a drill. */
+#define FIXED 5
+
 static void wait_for_something(struct daemon *daemon)
 {
 	int64_t wake = wake_at(daemon);
@@ -248,28 +260,32 @@ static void wait_for_something(struct daemon *daemon)
 		.it_value = { wake > 0 ? wake / SECOND_NS : 0, wake > 0 ? wake % SECOND_NS : 1 },
 	};
 	const struct child *retention = &daemon->retention.child;
-	struct pollfd wait[4 + RUNNING_MAX + DAEMON_STORES_MAX] = {
+	const struct child *drill = &daemon->drills.child;
+	struct pollfd wait[FIXED + RUNNING_MAX + DAEMON_STORES_MAX] = {
 		{ .fd = daemon->signal_fd, .events = POLLIN },
 		{ .fd = daemon->timer_fd, .events = POLLIN },
 		{ .fd = daemon_notify_fd(daemon), .events = POLLIN },
 		{ .fd = retention->pid ? retention->pidfd : -1, .events = POLLIN },
+		{ .fd = drill->pid ? drill->pidfd : -1, .events = POLLIN },
 	};
-	struct pollfd *stores = wait + 4 + RUNNING_MAX;
+	struct pollfd *stores = wait + FIXED + RUNNING_MAX;
 
-	running_wait(daemon, wait + 4);
+	running_wait(daemon, wait + FIXED);
 	/* A timer of the clock that goes on while the machine sleeps. */
 	timerfd_settime(daemon->timer_fd, TFD_TIMER_ABSTIME, &timer, NULL);
 	for (size_t i = 0; i < daemon->store_count; i++)
 		stores[i] = (struct pollfd){ .events = POLLIN, .fd = daemon->stores[i].child.pid ?
 							     daemon->stores[i].child.pidfd : -1 };
-	poll(wait, 4 + RUNNING_MAX + daemon->store_count, -1);
+	poll(wait, FIXED + RUNNING_MAX + daemon->store_count, -1);
 	sd_notify(0, "WATCHDOG=1");
 	daemon->now = instant_now();
-	running_ended(daemon, wait + 4);
+	running_ended(daemon, wait + FIXED);
 	if (wait[2].revents)
 		daemon_notify_ended(daemon);
 	if (wait[3].revents)
 		daemon_retention_ended(daemon);
+	if (wait[4].revents)
+		daemon_drill_ended(daemon);
 	for (size_t i = 0; i < daemon->store_count; i++)
 		if (stores[i].revents)
 			daemon_store_ended(daemon, &daemon->stores[i]);
@@ -283,7 +299,7 @@ static bool all_done(const struct daemon *daemon)
 	const struct unit_list *list = &daemon->list;
 
 	if (daemon->running_count || daemon_stores_busy(daemon) ||
-	    daemon_retention_busy(daemon))
+	    daemon_retention_busy(daemon) || daemon->drills.child.pid)
 		return false;
 	return daemon->stopping ||
 	       (daemon->options->once && daemon_notify_idle(daemon) &&
@@ -322,6 +338,7 @@ static int once_result(const struct daemon *daemon, struct error *err)
 static void daemon_close(struct daemon *daemon)
 {
 	daemon_notify_close(daemon);
+	daemon_drills_close(daemon);
 	daemon_http_close(daemon);
 	daemon_metrics_forget(daemon);
 	units_fini(&daemon->list);
@@ -346,6 +363,7 @@ int protect_daemon(struct config *config, const struct protect_options *options,
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	ret = units_make(config, NULL, daemon.now, !options->once, &daemon.list, err) ?:
 	      daemon_retention_check(config, daemon.now, err) ?:
+	      daemon_drills_make(&daemon, config, err) ?:
 	      daemon_open(&daemon, &signals, err) ?: daemon_http_take(&daemon, config, err) ?:
 	      interrupt_check(err);
 	if (!ret) {

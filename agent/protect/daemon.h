@@ -135,6 +135,23 @@ struct daemon_store {
 	struct notify_history notify;
 };
 
+/* ---- drills (daemon_drills.c) ----------------------------------------------------- */
+
+/* One at a time, in a child; counts as a run that reads a whole volume. */
+struct daemon_drills {
+	struct drill_plan {
+		char volume[VOLUME_NAME_MAX + 1];
+		uint64_t after_ns;		/* it was asked from then on; 0: not yet */
+		uint64_t at_ns;			/* … and said so; CALENDAR_NEVER */
+		uint64_t served_ns;		/* when the last one of this daemon began */
+		struct notify_history notify;
+	} *plans;
+	size_t count;
+	struct child child;			/* `pid` 0: none */
+	char volume[VOLUME_NAME_MAX + 1];
+	int64_t started_ns, kill_ns;
+};
+
 /* ---- retention (daemon_retention.c) --------------------------------------------- */
 
 #define RETENTIONS_MAX (1 + CONFIG_STORES_MAX)
@@ -210,6 +227,8 @@ struct daemon {
 	int64_t stores_looked_ns;
 	struct daemon_retention retention;
 
+	struct daemon_drills drills;
+
 	struct daemon_notify notify;
 	struct http_server *http;	/* who answers for metrics, or NULL */
 	bool http_failed;		/* to take them, and it was said */
@@ -279,6 +298,12 @@ struct daemon_store *daemon_store_find(struct daemon *daemon, const char *name);
 size_t daemon_store_metrics(const struct daemon *daemon,
 			    struct metrics_store to[static DAEMON_STORES_MAX]);
 
+/* Takes over the calendars of a configuration; EXIT_USAGE, and all stays as it was. */
+int daemon_drills_make(struct daemon *daemon, const struct config *config, struct error *err);
+void daemon_drills_turn(struct daemon *daemon);
+void daemon_drill_ended(struct daemon *daemon);
+int64_t daemon_drills_wake(const struct daemon *daemon);
+void daemon_drills_close(struct daemon *daemon);
 /* EXIT_USAGE when a calendar is none; nothing is changed then. */
 int daemon_retention_check(const struct config *config, struct instant now, struct error *err);
 /* The rest is as those of the stores, above. */
@@ -313,6 +338,8 @@ void daemon_http_close(struct daemon *daemon);
 
 /* What of an event people are to be told is put into the queue. */
 void daemon_notify(struct daemon *daemon, const struct protect_event *event);
+/* NULL: none is planned. */
+struct drill_plan *daemon_drill_find(struct daemon_drills *drills, const char *volume);
 /* At each turn of the loop: ends who takes too long, starts the next. Never waits. */
 void daemon_notify_turn(struct daemon *daemon);
 /* What is readable when one of them has ended, or -1; and what is to be done then. */

@@ -26,10 +26,27 @@ struct daemon_metrics {
 		char name[VOLUME_NAME_MAX + 1], group[VOLUME_NAME_MAX + 1];
 		struct metrics_volume metrics;
 		bool quiet;		/* nothing was written, beyond doubt */
+		struct metrics_drill drill; /* without a last_ns there was none */
 	} volumes[];
 };
 
 /* ---- volumes ------------------------------------------------------------------ */
+
+static void look_drill(const struct config *config, struct volume_look *look)
+{
+	struct error ignored = ERROR_INIT;	/* status says so */
+	struct drill_state state;
+
+	if (drill_state_load(config->agent.state, look->name, &state, &ignored) ||
+	    !state.has_last)
+		return;
+	look->drill = (struct metrics_drill){
+		.volume = look->name, .passed = state.last.passed,
+		.last_ns = state.last.started_ns, .duration_ns = state.last.duration_ns,
+		.passed_ns = state.has_passed ? state.passed.started_ns : 0,
+		.rto_ns = state.passed.rto_ns,
+	};
+}
 
 static void look_volume(const struct config *config, const struct config_volume *volume,
 			struct tracker *tracker, struct volume_look *look)
@@ -40,6 +57,7 @@ static void look_volume(const struct config *config, const struct config_volume 
 	strcpy(look->name, volume->name);
 	strcpy(look->group, volume->group);
 	look->metrics.name = look->name;
+	look_drill(config, look);
 	if (protect_status(config, volume, tracker, &status, &err))
 		return;		/* no believed marks: 0 */
 	look->metrics.attached = status.attached;
@@ -139,21 +157,27 @@ static char *text_of(const struct daemon *daemon, bool up)
 	CLEANUP_FREE struct metrics_unit *units = calloc(daemon->list.count + 1, sizeof(*units));
 	CLEANUP_FREE struct metrics_volume *volumes = calloc(seen->count + 1, sizeof(*volumes));
 
+	CLEANUP_FREE struct metrics_drill *drills = calloc(seen->count + 1, sizeof(*drills));
 	struct metrics_messages messages[NOTIFY_TARGETS];
 	struct metrics_store stores[DAEMON_STORES_MAX];
+	size_t drill_count = 0;
 	struct metrics_retention retentions[RETENTIONS_MAX];
 
-	if (!units || !volumes)
+	if (!units || !volumes || !drills)
 		return NULL;
 	for (size_t i = 0; i < daemon->list.count; i++)
 		unit_metrics(daemon, i, &units[i]);
 	for (size_t i = 0; i < seen->count; i++)
 		volumes[i] = seen->volumes[i].metrics;
+	for (size_t i = 0; i < seen->count; i++)
+		if (seen->volumes[i].drill.last_ns)
+			drills[drill_count++] = seen->volumes[i].drill;
 	return metrics_text(&(struct metrics){
 		.up = up, .loaded = seen->loaded, .recursion_misses = seen->recursion_misses,
 		.units = units, .unit_count = daemon->list.count,
 		.volumes = volumes, .volume_count = seen->count,
 		.messages = messages, .message_count = messages_of(daemon, messages),
+		.drills = drills, .drill_count = drill_count,
 		.stores = stores, .store_count = daemon_store_metrics(daemon, stores),
 		.retentions = retentions,
 		.retention_count = daemon_retention_metrics(daemon, retentions),

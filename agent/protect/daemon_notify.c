@@ -116,16 +116,41 @@ static void notify_store(struct daemon *daemon, const struct protect_event *even
 	}
 }
 
+static void notify_drill(struct daemon *daemon, const struct protect_event *event)
+{
+	struct notify_rules rules = rules_of(daemon);
+	struct drill_plan *plan = daemon_drill_find(&daemon->drills, event->unit);
+	struct notify_message message = { .time_ns = daemon->now.real_ns,
+					  .point_ns = event->drill->point_time_ns };
+	enum notify_kind kinds[NOTIFY_KINDS_AT_ONCE];
+	size_t count = plan ? notify_kinds(event, kinds) : 0;
+
+	for (size_t k = 0; k < count; k++) {
+		message.kind = kinds[k];
+		if (!notify_decide(&plan->notify, &rules, kinds[k], daemon->now.boot_ns,
+				   &message.held))
+			continue;
+		if (gethostname(message.host, sizeof(message.host) - 1))
+			strcpy(message.host, "unknown");
+		snprintf(message.unit, sizeof(message.unit), "%s", event->unit);
+		event_error(event, &message);
+		put(daemon, &message);
+	}
+}
+
 void daemon_notify(struct daemon *daemon, const struct protect_event *event)
 {
 	struct notify_rules rules = rules_of(daemon);
 	enum notify_kind kinds[NOTIFY_KINDS_AT_ONCE];
-	size_t count = event->unit ? notify_kinds(event, kinds) : 0;
+	/* A volume's drill is no event of its unit. */
+	size_t count = event->unit && !event->drill ? notify_kinds(event, kinds) : 0;
 	ssize_t i = count ? units_find(&daemon->list, event->unit, event->group) : -1;
 	unsigned held;
 
 	if (event->store)
 		notify_store(daemon, event);
+	if (event->drill)
+		notify_drill(daemon, event);
 	for (size_t k = 0; i >= 0 && k < count; k++) {
 		struct unit *unit = &daemon->list.units[i];
 		struct notify_message message;

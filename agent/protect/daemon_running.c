@@ -15,6 +15,9 @@ struct schedule_room running_room(const struct daemon *daemon)
 
 	for (size_t r = 0; r < daemon->running_count; r++)
 		whole += daemon->running[r].whole;
+	if (daemon->drills.child.pid)
+		return schedule_room(daemon->config->agent.runs,
+				     (unsigned)daemon->running_count + 1, whole + 1);
 	return schedule_room(daemon->config->agent.runs, (unsigned)daemon->running_count, whole);
 }
 

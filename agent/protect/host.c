@@ -57,9 +57,8 @@ int host_open_store(const struct config *config, const struct config_store *at, 
 
 /* ---- the pin ----------------------------------------------------------- */
 
-/* "" when nothing is pinned yet. */
-static int pin_load(const struct config *config, char pin[static CRYPTO_FINGERPRINT_TEXT],
-		    struct error *err)
+int host_pin(const struct config *config, char pin[static CRYPTO_FINGERPRINT_TEXT],
+	     struct error *err)
 {
 	CLEANUP_FREE char *text = NULL;
 	char path[PATH_MAX];
@@ -215,7 +214,7 @@ int host_open_at(const struct config *config, const struct config_store *at, uns
 	if (!ret && use == HOST_WRITER)
 		host_sweep(config);
 	if (!ret)
-		ret = pin_load(config, pin, err);
+		ret = host_pin(config, pin, err);
 	if (!ret)
 		ret = repo_open(host->store, or_null(pin), &host->repo, err);
 	if (!ret && !*pin && !(use & HOST_LOOK)) {
@@ -266,7 +265,7 @@ static void init_warn_of_move(const struct config *config, const char *fingerpri
 	char pin[CRYPTO_FINGERPRINT_TEXT], path[PATH_MAX];
 	struct error ignored = ERROR_INIT;
 
-	if (pin_load(config, pin, &ignored) || !*pin || !strcmp(pin, fingerprint))
+	if (host_pin(config, pin, &ignored) || !*pin || !strcmp(pin, fingerprint))
 		return;
 	host_path(config, "repository", path);
 	log_warning("this host goes to the new repository from now on, no longer to the one with "

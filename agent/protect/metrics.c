@@ -22,6 +22,11 @@ struct store_family {
 	double (*value)(const struct metrics_store *store);
 };
 
+struct drill_family {
+	const char *name, *type, *help;
+	double (*value)(const struct metrics_drill *drill);
+};
+
 struct retention_family {
 	const char *name, *type, *help;
 	double (*value)(const struct metrics_retention *retention);
@@ -118,6 +123,45 @@ static double store_failures(const struct metrics_store *store)
 {
 	return (double)store->failures;
 }
+
+static double drill_last(const struct metrics_drill *drill)
+{
+	return instant(drill->last_ns);
+}
+
+static double drill_success(const struct metrics_drill *drill)
+{
+	return drill->passed;
+}
+
+static double drill_passed(const struct metrics_drill *drill)
+{
+	return instant(drill->passed_ns);
+}
+
+static double drill_duration(const struct metrics_drill *drill)
+{
+	return seconds(drill->duration_ns);
+}
+
+static double drill_rto(const struct metrics_drill *drill)
+{
+	return drill->passed_ns ? seconds(drill->rto_ns) : NAN;
+}
+
+static const struct drill_family drill_families[] = {
+	{ "clawback_drill_last_timestamp_seconds", "gauge",
+	  "When the volume's last drill began.", drill_last },
+	{ "clawback_drill_success", "gauge",
+	  "Whether that one passed.", drill_success },
+	{ "clawback_drill_last_success_timestamp_seconds", "gauge",
+	  "When the last drill that passed began.", drill_passed },
+	{ "clawback_drill_duration_seconds", "gauge",
+	  "How long the last drill took, with its clean-up.", drill_duration },
+	{ "clawback_drill_rto_seconds", "gauge",
+	  "How long the last drill that passed took to recover the volume, up to its command's "
+	  "success.", drill_rto },
+};
 
 static const struct store_family store_families[] = {
 	{ "clawback_store_lag_points", "gauge",
@@ -312,6 +356,22 @@ static void put_store_family(FILE *file, const struct store_family *family,
 	}
 }
 
+static void put_drill_family(FILE *file, const struct drill_family *family,
+			     const struct metrics *metrics)
+{
+	put_head(file, family->name, family->type, family->help);
+	for (size_t i = 0; i < metrics->drill_count; i++) {
+		double value = family->value(&metrics->drills[i]);
+
+		if (isnan(value))
+			continue;
+		fprintf(file, "%s{", family->name);
+		put_label(file, "volume", metrics->drills[i].volume);
+		fputc('}', file);
+		put_value(file, value);
+	}
+}
+
 static void put_retention_family(FILE *file, const struct retention_family *family,
 				 const struct metrics *metrics)
 {
@@ -382,6 +442,8 @@ char *metrics_text(const struct metrics *metrics)
 		put_volume_family(file, &volume_families[i], metrics);
 	for (size_t i = 0; metrics->store_count && i < COUNT(store_families); i++)
 		put_store_family(file, &store_families[i], metrics);
+	for (size_t i = 0; metrics->drill_count && i < COUNT(drill_families); i++)
+		put_drill_family(file, &drill_families[i], metrics);
 	for (size_t i = 0; metrics->retention_count && i < COUNT(retention_families); i++)
 		put_retention_family(file, &retention_families[i], metrics);
 	put_messages(file, metrics);

@@ -49,6 +49,15 @@ struct metrics_store {
 	uint64_t failures;		/* passes, since the daemon's start */
 };
 
+/* A volume that was drilled; the times are of when drills began. */
+struct metrics_drill {
+	const char *volume;
+	bool passed;			/* the last one */
+	uint64_t last_ns, passed_ns;	/* 0: none did */
+	uint64_t duration_ns;		/* of the last one */
+	uint64_t rto_ns;		/* of the last one that passed */
+};
+
 /* Of a store with a calendar for it; counters since the daemon's start. */
 struct metrics_retention {
 	const char *store;
@@ -72,6 +81,8 @@ struct metrics {
 	size_t volume_count;
 	const struct metrics_store *stores;
 	size_t store_count;
+	const struct metrics_drill *drills;
+	size_t drill_count;
 	const struct metrics_retention *retentions;
 	size_t retention_count;
 	const struct metrics_messages *messages;	/* of those that are configured */

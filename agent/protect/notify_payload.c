@@ -20,6 +20,8 @@ static const char *const kind_names[NOTIFY_KINDS] = {
 	[NOTIFY_SUCCESS] = "success",
 	[NOTIFY_STORE_LAGS] = "store_lags",
 	[NOTIFY_STORE_RECOVERED] = "store_recovered",
+	[NOTIFY_DRILL_FAILED] = "drill_failed",
+	[NOTIFY_DRILL_RECOVERED] = "drill_recovered",
 	[NOTIFY_RETENTION_FAILED] = "retention_failed",
 	[NOTIFY_RETENTION_RECOVERED] = "retention_recovered",
 };
@@ -79,6 +81,13 @@ void notify_what(const struct notify_message *message, char text[static NOTIFY_W
 		break;
 	case NOTIFY_STORE_LAGS:
 		snprintf(text, room, "points have been missing there for %.0f s", age);
+		break;
+	case NOTIFY_DRILL_FAILED:
+		snprintf(text, room, "a drill failed: it is not shown that this volume can be "
+			 "recovered");
+		break;
+	case NOTIFY_DRILL_RECOVERED:
+		snprintf(text, room, "a drill passed after one that failed");
 		break;
 	case NOTIFY_STORE_RECOVERED:
 		snprintf(text, room, "it has all points again");
@@ -207,6 +216,7 @@ static json_t *dedup_json(const struct notify_message *message)
 	enum notify_kind kind = message->kind == NOTIFY_RPO_RECOVERED ? NOTIFY_RPO_MISSED :
 				message->kind == NOTIFY_CYCLE_RECOVERED ? NOTIFY_CYCLE_FAILED :
 				message->kind == NOTIFY_STORE_RECOVERED ? NOTIFY_STORE_LAGS :
+				message->kind == NOTIFY_DRILL_RECOVERED ? NOTIFY_DRILL_FAILED :
 				message->kind == NOTIFY_RETENTION_RECOVERED ?
 				NOTIFY_RETENTION_FAILED :
 				message->kind;

@@ -14,6 +14,8 @@ unsigned notify_class(enum notify_kind kind)
 		[NOTIFY_SUCCESS] = NOTIFY_ON_SUCCESS,
 		[NOTIFY_STORE_LAGS] = NOTIFY_ON_WARNING,
 		[NOTIFY_STORE_RECOVERED] = NOTIFY_ON_RECOVERY,
+		[NOTIFY_DRILL_FAILED] = NOTIFY_ON_FAILURE,
+		[NOTIFY_DRILL_RECOVERED] = NOTIFY_ON_RECOVERY,
 		[NOTIFY_RETENTION_FAILED] = NOTIFY_ON_FAILURE,
 		[NOTIFY_RETENTION_RECOVERED] = NOTIFY_ON_RECOVERY,
 	};
@@ -83,6 +85,12 @@ size_t notify_kinds(const struct protect_event *event,
 		break;
 	case PROTECT_STORE_RECOVERED:
 		kinds[count++] = NOTIFY_STORE_RECOVERED;
+		break;
+	case PROTECT_DRILL_FAILED:
+		kinds[count++] = NOTIFY_DRILL_FAILED;
+		break;
+	case PROTECT_DRILL_PASSED:
+		kinds[count++] = NOTIFY_DRILL_RECOVERED;
 		break;
 	case PROTECT_RETENTION_FAILED:
 		if (event->error->exit != EXIT_INTERRUPTED)
@@ -178,6 +186,12 @@ bool notify_decide(struct notify_history *history, const struct notify_rules *ru
 		return tell;
 	case NOTIFY_STORE_RECOVERED:
 		return over(rules, &history->lag_told);
+	case NOTIFY_DRILL_FAILED:
+		tell = limited(history, rules, kind, now, held);
+		history->drill_told |= tell;
+		return tell;
+	case NOTIFY_DRILL_RECOVERED:
+		return over(rules, &history->drill_told);
 	case NOTIFY_RETENTION_FAILED:
 		tell = limited(history, rules, kind, now, held);
 		history->retention_told |= tell;

@@ -27,6 +27,8 @@ enum notify_kind {
 	NOTIFY_SUCCESS,		/* success */
 	NOTIFY_STORE_LAGS,	/* warning */
 	NOTIFY_STORE_RECOVERED,	/* recovery */
+	NOTIFY_DRILL_FAILED,	/* failure */
+	NOTIFY_DRILL_RECOVERED,	/* recovery: one passed */
 	NOTIFY_RETENTION_FAILED, /* failure */
 	NOTIFY_RETENTION_RECOVERED, /* recovery */
 	NOTIFY_KINDS,
@@ -40,7 +42,7 @@ unsigned notify_class(enum notify_kind kind);
 size_t notify_kinds(const struct protect_event *event,
 		    enum notify_kind kinds[static NOTIFY_KINDS_AT_ONCE]);
 
-/* Of one unit, or one store; all zero at first. */
+/* Of one unit, one store, or one volume's drills; all zero at first. */
 struct notify_history {
 	struct {
 		bool told;
@@ -50,7 +52,7 @@ struct notify_history {
 	unsigned failures;		/* in a row */
 	bool failure_told;
 	bool missed, miss_told;
-	bool lag_told, retention_told;
+	bool lag_told, retention_told, drill_told;
 	int64_t failing_ns, missed_ns;	/* when the last trouble began; 0: there was none */
 };
 

@@ -56,6 +56,10 @@ int host_open(const struct config *config, unsigned use, struct host *host,
 int host_open_at(const struct config *config, const struct config_store *at, unsigned use,
 		 struct host *host, struct error *err);
 void host_close(struct host *host);
+/* The fingerprint that is pinned, by the configuration or the state folder; "" when none
+ * is. */
+int host_pin(const struct config *config, char pin[static CRYPTO_FINGERPRINT_TEXT],
+	     struct error *err);
 
 /* Makes the host's keys where they are missing, then the repository, and pins it. */
 int host_init(const struct config *config, struct repo_facts *facts,
@@ -280,6 +284,49 @@ int protect_backup(struct host *host, const struct config_volume *const *volumes
 		   size_t count, const struct backup_options *options,
 		   struct backup_result *results, struct error *err);
 
+/* ---- drills ------------------------------------------------------------ */
+
+/* What is remembered of a volume's drills, <state>/drills/NAME.json. */
+struct drill_state {
+	uint64_t since_ns;		/* when they were first asked for by calendar; 0: never */
+	bool has_last, has_passed;
+	struct drill_record last;
+	struct drill_record passed;	/* the last one that did */
+};
+
+/* All zero, and 0, when there is none. -EBADMSG when the file is damaged. */
+int drill_state_load(const char *state_folder, const char *volume, struct drill_state *state,
+		     struct error *err);
+int drill_state_save(const char *state_folder, const char *volume,
+		     const struct drill_state *state, struct error *err);
+
+struct protect_drill_options {
+	const char *volume;		/* name or id in the repository */
+	const char *point;		/* as point_find wants it, or "random"; NULL: latest */
+	const struct config_store *store;
+	const char *folder, *device;	/* as in struct drill_options */
+	const char *command;		/* NULL: none */
+	uint64_t timeout_ns;
+	bool dry_run;			/* look only; records nothing */
+	/* Opens the recovery key, once the point is known to be there; freed as soon as the
+	 * point is restored, before any program runs. */
+	int (*key)(void *context, struct recovery_private **recovery, struct error *err);
+	/* The point is chosen; of the restore; a step ended. NULL is fine. */
+	void (*chosen)(void *context, const struct point *point, uint64_t needed_bytes);
+	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+	void (*step)(void *context, enum drill_step step, uint64_t took_ns);
+	void *context;
+};
+
+/*
+ * One drill, and its record: in the state folder, and, signed, in the store, if this
+ * machine has a key that writes there; whether it is there `record->sequence` says. A
+ * drill that is interrupted, or that could not begin (no such volume, no place for it in
+ * the options), leaves none.
+ */
+int protect_drill(const struct config *config, const struct protect_drill_options *options,
+		  struct drill_record *record, struct error *err);
+
 /* ---- whole disks --------------------------------------------------------- */
 
 /*
@@ -381,6 +428,9 @@ enum protect_event_type {
 	PROTECT_STORE_LAGS,	/* points: missing there; age: since when; why */
 	PROTECT_STORE_RECOVERED, /* has all */
 	PROTECT_TUNED,		/* of a unit: level, why */
+	/* Of a volume, which `unit` names: */
+	PROTECT_DRILL_PASSED,	/* drill, duration */
+	PROTECT_DRILL_FAILED,	/* drill, duration, error */
 	/* Of a store, the first one too, without a unit: */
 	PROTECT_RETAINED,	/* retention; duration */
 	PROTECT_RETENTION_FAILED, /* error, duration; due: when it is tried again */
@@ -408,6 +458,7 @@ struct protect_event {
 	const struct error *error;	/* NULL: none */
 	const struct protect_part *parts;
 	size_t part_count;
+	const struct drill_record *drill;
 	const struct retention_result *retention;	/* NULL: none */
 };
 

@@ -68,6 +68,7 @@ struct run {
 	size_t count;
 	struct run_hook hook;
 	struct boundary *boundary;	/* NULL when no snapshot stands */
+	struct boundary *dropped;	/* it is gone, but for udev's part */
 	size_t reading;			/* the volume being read, */
 	int reading_fd;			/* its snapshot; -1 when closed */
 	struct backup_times times;
@@ -81,12 +82,14 @@ struct run {
  * While the snapshot stands (protect/run_read.c). limit: how long it may, since
  * `since_ns`. read: one volume, into its output; the last one drops the snapshot as
  * soon as it is in memory. explain: why reading failed, where the error does not say;
- * returns its code. drop: does nothing when there is none.
+ * returns its code. drop: does nothing when there is none. settle: at the end, when
+ * nothing that matters waits for it any more.
  */
 void run_limit_snapshot(struct run *run, uint64_t since_ns);
 int run_read(struct run *run, size_t i, struct error *err);
 int run_explain(struct run *run, struct error *err);
 int run_drop_snapshot(struct run *run, struct error *err);
+void run_settle(struct run *run);
 
 /*
  * Of a run (protect/backup.c). pending: takes up what a run left that did not end. options:

@@ -18,10 +18,16 @@
 void run_limit_snapshot(struct run *run, uint64_t since_ns)
 {
 	uint64_t limit = run->host->config->agent.limits.snapshot_max_ns;
+	bool lengthy = false;
 
 	for (size_t i = 0; i < run->count; i++)
 		if (run->volumes[i].rescan || run->volumes[i].kind != POINT_INCREMENTAL)
-			limit = 0;
+			lengthy = true;
+	if (lengthy) {
+		limit = 0;
+		/* What is short beside it, and the semaphores are gone from then on. */
+		boundary_settle(run->boundary);
+	}
 	run->snapshot_end_ns = limit ? since_ns + limit : 0;
 	interrupt_deadline(run->snapshot_end_ns);
 }
@@ -32,7 +38,18 @@ int run_drop_snapshot(struct run *run, struct error *err)
 
 	(void)FAULT("run.drop-snapshot");
 	interrupt_deadline(0);
-	return boundary ? boundary_close(boundary, err) : 0;
+	if (!boundary)
+		return 0;
+	run->dropped = boundary;
+	return boundary_drop(boundary, err);
+}
+
+void run_settle(struct run *run)
+{
+	struct error ignored = ERROR_INIT;
+
+	/* Dropped already, so it cannot fail. */
+	boundary_close(STEAL(run->dropped), &ignored);
 }
 
 void run_stand_back(struct run *run)
@@ -113,6 +130,8 @@ static int run_read_done(void *context, struct error *err)
 	/* It costs every write; it goes as soon as it can. */
 	if (!ret && i + 1 == run->count) {
 		priority_restore(&run->before);
+		boundary_settle(run->boundary);
+		laps_end(&run->laps, "udev_switch");
 		ret = run_drop_snapshot(run, err);
 	}
 	laps_end(&run->laps, "snapshot_drop");

@@ -9,6 +9,7 @@
  *   VOLUME-ID/segments/NNNNNNNNNN-RUN-SSSSSS   frames
  *   VOLUME-ID/retention/NNNNNNNNNN      which points were forgotten; the newest counts
  *   VOLUME-ID/packs/NNNNNNNNNN-RUN-PPPPPP   what is still needed of pruned points
+ *   VOLUME-ID/drills/NNNNNNNNNN     what came of a drill: a point that was restored and tried
  *
  * Everything read back is authenticated before it is parsed: points by their
  * signature, maps and frames by their seal. What does not hold is reported with
@@ -26,6 +27,7 @@
 #include "agent/store/store.h"
 #include "blockmap/map.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -511,11 +513,72 @@ int repo_replicate(struct repo *source, struct repo *target, const struct repo_v
 		   struct replica_place *place, const struct replicate_options *options,
 		   struct replicate_result *result, struct error *err);
 
+/* ---- drills ------------------------------------------------------------ */
+
+/* The steps of a drill (agent/drill/drill.h), in their order. */
+enum drill_step {
+	DRILL_PREPARE,		/* the place, the key, the point: all before bytes move */
+	DRILL_RESTORE,
+	DRILL_ATTACH,
+	DRILL_REPLAY,		/* the kernel's, of the file system's journal */
+	DRILL_CHECK,		/* fsck, which changes nothing */
+	DRILL_MOUNT,
+	DRILL_COMMAND,
+	DRILL_CLEANUP,
+	DRILL_STEPS
+};
+const char *drill_step_name(enum drill_step step);
+
+/* What came of a drill. */
+struct drill_record {
+	uint64_t sequence;		/* in the repository; 0: not recorded there */
+	struct uuid run;
+	uint64_t point, point_time_ns;	/* 0: none was chosen */
+	uint64_t started_ns;		/* ns since 1970 */
+	uint64_t duration_ns;		/* with the clean-up */
+	uint64_t rto_ns;		/* until the command had succeeded; 0 unless it passed */
+	uint64_t steps_ns[DRILL_STEPS];	/* 0: not done */
+	uint64_t data_bytes, fetched_bytes;
+	bool passed;
+	enum drill_step failed;		/* unless it passed */
+	uint64_t exit;			/* what clawback ended with, enum exit_code */
+	char message[256];		/* why it failed, its beginning; or "" */
+	char host[65], file_system[32];	/* "": none was found */
+	char command[64];		/* the program's name, "" for none; no argument */
+};
+
+/* As JSON, and back: all is checked. NULL, -ENOMEM; -EBADMSG. */
+json_t *drill_record_json(const struct drill_record *record);
+int drill_record_take(const json_t *object, struct drill_record *record);
+
+#define REPO_DRILLS_KEPT 100	/* of a volume; older ones are deleted when one comes */
+
+/* Signs it, and creates it behind the newest; fills `sequence`. Old ones that cannot be
+ * deleted stay. */
+int repo_drill_add(struct repo *repo, const struct uuid *volume, struct drill_record *record,
+		   const struct signing_private *signer, struct error *err);
+
+/* At most `most` of the newest, newest first; caller frees *records. What is damaged or
+ * forged among them is left out, and counted. */
+int repo_drills(struct repo *repo, const struct uuid *volume, size_t most,
+		struct drill_record **records, size_t *count, size_t *untrustworthy,
+		struct error *err);
+
 /* ---- verify ------------------------------------------------------------ */
 
 struct verify_options {
 	bool data;		/* decrypt and check every frame; needs a recovery key */
 	struct key_ring ring;
+	/*
+	 * With `data`: only so many millionths of the frames, chosen at random by `seed`, and
+	 * only these are read; of packs as many, whole. 0: all.
+	 */
+	uint32_t sample_ppm;
+	uint64_t seed;
+	/* Nothing new is begun after so long, 0: no limit. Then the points are taken from the
+	 * newest to the oldest, or from the one below `from`, and then from the newest on. */
+	uint64_t max_time_ns, from;
+	uint64_t since_ns;	/* of points before, only heads; 0: of none */
 	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 	/* One line per thing found wrong, as it is found. */
 	void (*problem)(void *context, const char *text);
@@ -524,7 +587,17 @@ struct verify_options {
 
 struct verify_result {
 	uint64_t points, objects, bytes, frames, problems;
+	uint64_t all_points;		/* that were to be checked */
+	uint64_t passed_over;		/* of `points`: before since_ns */
+	/* Of a sample: what it was drawn from, and what was drawn, in segments. */
+	uint64_t all_frames, all_frame_bytes, frame_bytes;
+	bool out_of_time;		/* max_time_ns ended it; `from` for the next one: */
+	uint64_t reached;
 };
+
+/* Whether a frame, or a pack, is in the sample: the same for the same seed. */
+bool verify_sampled(uint64_t seed, uint32_t ppm, uint64_t number, uint32_t segment,
+		    uint64_t offset);
 
 /*
  * Checks every point of a volume (or only `number`, when not 0, and what it needs):

@@ -15,6 +15,14 @@
 
 #define REPORT_INTERVAL_NS 100000000u
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* ---- what was found ---------------------------------------------------- */
 
 struct verify_known *verify_find(struct verify *verify, uint64_t number)
@@ -100,11 +108,8 @@ bool verify_stopped(struct verify *verify)
 
 void verify_advance(struct verify *verify, uint64_t bytes)
 {
-	struct timespec time;
-	uint64_t now;
+	uint64_t now = now_ns();
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	now = (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 	pthread_mutex_lock(&verify->lock);
 	verify->result.bytes += bytes;
 	verify->unchecked_run = 0;
@@ -129,7 +134,31 @@ void verify_count(struct verify *verify, uint64_t points, uint64_t objects,
 	pthread_mutex_unlock(&verify->lock);
 }
 
+void verify_passed_over(struct verify *verify)
+{
+	pthread_mutex_lock(&verify->lock);
+	verify->result.passed_over++;
+	pthread_mutex_unlock(&verify->lock);
+}
+
+void verify_drawn(struct verify *verify, uint64_t bytes, bool sampled)
+{
+	pthread_mutex_lock(&verify->lock);
+	verify->result.all_frames++;
+	verify->result.all_frame_bytes += bytes;
+	verify->result.frame_bytes += sampled ? bytes : 0;
+	pthread_mutex_unlock(&verify->lock);
+}
+
 /* ---- threads ----------------------------------------------------------- */
+
+/* Asked for each piece of work: whether the time is up, which is no failure. */
+static bool out_of_time(struct verify *verify)
+{
+	if (verify->deadline_ns && now_ns() >= verify->deadline_ns)
+		verify->result.out_of_time = true;
+	return verify->result.out_of_time;
+}
 
 /* The next pack that is to be checked. */
 static bool verify_take_pack(struct verify *verify, size_t *pack)
@@ -151,7 +180,7 @@ static bool verify_take(struct verify *verify, struct verify_point **open,
 	*open = NULL;
 	*known = NULL;
 	pthread_mutex_lock(&verify->lock);
-	while (!verify->stopped && !found) {
+	while (!verify->stopped && !found && !out_of_time(verify)) {
 		if (verify->open) {
 			*open = verify->open;
 			*segment = (*open)->taken++;
@@ -161,7 +190,8 @@ static bool verify_take(struct verify *verify, struct verify_point **open,
 		} else if (verify_take_pack(verify, pack)) {
 			found = true;
 		} else if (verify->next_point < verify->count) {
-			*known = &verify->known[verify->next_point++];
+			*known = verify_nth(verify, verify->next_point++);
+			verify->result.reached = (*known)->number;
 			verify->opening++;
 			found = true;
 		} else if (verify->opening) {
@@ -313,6 +343,12 @@ static int verify_run(struct verify *verify, uint64_t number, struct error *err)
 		return ret;
 	if (!number)
 		verify_sequence(verify);
+	verify->result.all_points = verify->count;
+	verify_order(verify);
+	if (verify->options->sample_ppm)
+		verify->total_bytes = verify->total_bytes / 1000000 * verify->options->sample_ppm;
+	if (verify->options->max_time_ns)
+		verify->deadline_ns = now_ns() + verify->options->max_time_ns;
 	verify_objects(verify);
 	verify_chain(verify);
 	if (!verify->stopped && verify->options->report)

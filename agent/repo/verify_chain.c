@@ -199,8 +199,10 @@ static int known_listed(void *context, const char *key, uint64_t bytes)
 	name = name ? strchr(name + 1, '/') : NULL;
 	if (!name)
 		return 0;
-	if (!strncmp(strchr(key, '/'), "/packs/", strlen("/packs/")))
-		return 0;	/* by a sequence, not a point */
+	/* By a sequence, not a point. */
+	if (!strncmp(strchr(key, '/'), "/packs/", strlen("/packs/")) ||
+	    !strncmp(strchr(key, '/'), "/drills/", strlen("/drills/")))
+		return 0;
 	known = verify_find(verify, point ? number : strtoull(name + 1, NULL, 10));
 	if (!known)
 		return 0;

@@ -210,6 +210,12 @@ void verify_pack(struct verify_worker *worker, size_t pack)
 	struct digest *digest = NULL;
 	int ret;
 
+	/* Whole or not at all: no map says where a frame of it begins. */
+	if (verify->options->sample_ppm &&
+	    !verify_sampled(verify->options->seed, verify->options->sample_ppm,
+			    verify->retention.packs[pack].sequence,
+			    verify->retention.packs[pack].number, UINT64_MAX))
+		return;
 	pack_key(&verify->volume, &verify->retention.packs[pack], key);
 	reading.key = key;
 	verify_count(verify, 0, 1, 0);

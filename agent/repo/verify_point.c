@@ -269,6 +269,11 @@ struct verify_point *verify_point_open(struct verify_worker *worker,
 	verify_advance(verify, open->point.head_bytes);
 	retention_apply(&verify->retention, &open->point, &as, key, &offset);
 	known_fill(verify, known, &open->point, &as);
+	if (open->point.time_ns < verify->options->since_ns) {
+		verify_passed_over(verify);
+		verify_point_free(open);
+		return NULL;
+	}
 	open->serving = retention_serving_find(&verify->retention, known->number);
 	/* Segments can be hashed whatever is wrong with the map. */
 	if (open->serving)

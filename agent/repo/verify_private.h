@@ -70,7 +70,9 @@ struct verify {
 	uint64_t unchecked;
 	uint32_t unchecked_run;		/* without a success in between */
 	struct error first_unchecked;
-	size_t next_pack, next_point;
+	size_t next_pack, next_point;	/* how many were taken */
+	size_t below;			/* so many points are below `from`, or all */
+	uint64_t deadline_ns;		/* of CLOCK_MONOTONIC; 0: none */
 	uint32_t opening;		/* points being opened: may give segments */
 	struct verify_point *open;
 	bool stopped;
@@ -97,6 +99,9 @@ void verify_problem(struct verify *verify, const char *format, ...)
 void verify_fault(struct verify *verify, const struct error *err);
 bool verify_stopped(struct verify *verify);
 void verify_advance(struct verify *verify, uint64_t bytes);
+void verify_passed_over(struct verify *verify);
+/* Another frame of those the sample is drawn from. */
+void verify_drawn(struct verify *verify, uint64_t bytes, bool sampled);
 void verify_count(struct verify *verify, uint64_t points, uint64_t objects,
 		  uint64_t frames);
 
@@ -122,7 +127,18 @@ void verify_pack(struct verify_worker *worker, size_t pack);
 int verify_packed(struct verify *verify, const struct map_frame *frame, bool *packed,
 		  struct error *err);
 
-/* verify_segment.c */
+/* verify_sample.c: where to begin, and the n-th point that is to be taken; a segment of
+ * which only some frames are, false when all of it is to be. */
+void verify_order(struct verify *verify);
+struct verify_known *verify_nth(struct verify *verify, size_t n);
+bool verify_segment_sample(struct verify_worker *worker, struct verify_point *open,
+			   uint32_t segment);
+
+/* verify_segment.c; the size by a request that costs little, told when it is wrong; the
+ * first of a point's own frames at or behind a segment. */
+bool verify_segment_sized(struct verify *verify, const struct point *point, uint32_t segment,
+			  const char *key);
+size_t verify_frames_from(const struct verify_point *open, uint32_t segment);
 void verify_segment(struct verify_worker *worker, struct verify_point *open,
 		    uint32_t segment);
 

@@ -23,7 +23,7 @@ struct reading {
 };
 
 /* The first of the own frames at or behind `segment`. */
-static size_t frames_from(const struct verify_point *open, uint32_t segment)
+size_t verify_frames_from(const struct verify_point *open, uint32_t segment)
 {
 	size_t low = 0, high = open->frame_count;
 
@@ -86,8 +86,8 @@ static void frames_verify(struct reading *reading)
 }
 
 /* Size first: a request that costs little and tells missing from short from long. */
-static bool segment_sized(struct verify *verify, const struct point *point,
-			  uint32_t segment, const char *key)
+bool verify_segment_sized(struct verify *verify, const struct point *point, uint32_t segment,
+			  const char *key)
 {
 	struct error err = ERROR_INIT;
 	uint64_t bytes, wanted = point->segments[segment].bytes;
@@ -179,6 +179,8 @@ void verify_segment(struct verify_worker *worker, struct verify_point *open,
 
 	if (open->serving && !extent_list_contains(&open->serving->segments, segment))
 		return;
+	if (verify_segment_sample(worker, open, segment))
+		return;
 	if (point->frames_inline)
 		point_key(&point->volume, point->number, key);
 	else
@@ -188,14 +190,14 @@ void verify_segment(struct verify_worker *worker, struct verify_point *open,
 	reading.key = key;
 	if (!point->frames_inline) {
 		verify_count(worker->verify, 0, 1, 0);
-		if (!segment_sized(worker->verify, point, segment, key))
+		if (!verify_segment_sized(worker->verify, point, segment, key))
 			return;
 	}
 	digest = digest_new();
 	if (open->decode) {
 		reading.sealer = sealer_new(open->keys.data);
-		reading.frame = frames_from(open, segment);
-		reading.frame_end = frames_from(open, segment + 1);
+		reading.frame = verify_frames_from(open, segment);
+		reading.frame_end = verify_frames_from(open, segment + 1);
 	}
 	if (!digest || (open->decode && !reading.sealer))
 		ret = error_set(&err, -ENOMEM, "verifying: out of memory");

@@ -81,7 +81,7 @@ static int check_frame(void *argument, size_t item, struct error *err)
 		return ret;
 	}
 	digest_finish(digest, found);
-	if (memcmp(found, job->digests[item], sizeof(found)))
+	if (memcmp(found, job->digests[frame], sizeof(found)))
 		return error_set(err, -EIO, "%s does not hold what was written to it: a "
 				 "block at or before %" PRIu64 " reads back differently; "
 				 "the medium is failing", job->target->path, block);

@@ -1,6 +1,6 @@
 /*
- * What to read for a point: the frames that its full map refers to, newest point
- * first and in stored order, cut into ranges for the store; and the holes.
+ * What to read for a point: the frames that its full map refers to, in which order is
+ * sweep.c's business; and the holes.
  *
  * The map is authentic (sealed, hashed by a signed manifest), and yet every
  * number in it is checked before it is used: a mistake of an earlier version must
@@ -19,9 +19,13 @@ void plan_fini(struct plan *plan)
 	map_fini(&plan->map);
 	frame_index_fini(&plan->index);
 	extent_list_fini(&plan->holes);
+	extent_list_fini(&plan->fills);
+	extent_list_fini(&plan->clears);
 	free(plan->order);
 	free(plan->ranges);
 	free(plan->points);
+	free(plan->windows);
+	free(plan->uses);
 	memset(plan, 0, sizeof(*plan));
 }
 
@@ -66,77 +70,6 @@ static int plan_check(const struct plan *plan, const struct point *point,
 	return 0;
 }
 
-static int compare_frames(const void *a, const void *b, void *context)
-{
-	const struct map_frame *frames = context;
-	const struct map_frame *x = &frames[*(const uint32_t *)a];
-	const struct map_frame *y = &frames[*(const uint32_t *)b];
-
-	if (x->point != y->point)
-		return x->point > y->point ? -1 : 1;
-	if (x->segment != y->segment)
-		return x->segment < y->segment ? -1 : 1;
-	if (x->offset != y->offset)
-		return x->offset < y->offset ? -1 : 1;
-	return 0;
-}
-
-static int plan_order(struct plan *plan)
-{
-	plan->order = calloc(plan->map.frame_count + 1, sizeof(*plan->order));
-	if (!plan->order)
-		return -ENOMEM;
-	for (uint32_t f = 0; f < plan->map.frame_count; f++)
-		if (plan->index.first[f] < plan->index.first[f + 1])
-			plan->order[plan->frame_count++] = f;
-	qsort_r(plan->order, plan->frame_count, sizeof(*plan->order),
-		compare_frames, plan->map.frames);
-	return 0;
-}
-
-/* Whether a frame can join the range: behind its end, near, and not too much. */
-static bool range_takes(const struct plan_range *range, uint64_t range_point,
-			const struct map_frame *frame)
-{
-	uint64_t end = range->offset + range->length;
-
-	return frame->point == range_point && frame->segment == range->segment &&
-	       frame->offset >= end && frame->offset - end <= RANGE_GAP_MAX &&
-	       frame->offset + frame->length - range->offset <= RANGE_BYTES_MAX;
-}
-
-static int plan_ranges(struct plan *plan)
-{
-	struct plan_range *range = NULL;
-
-	plan->ranges = calloc(plan->frame_count + 1, sizeof(*plan->ranges));
-	plan->points = calloc(plan->frame_count + 1, sizeof(*plan->points));
-	if (!plan->ranges || !plan->points)
-		return -ENOMEM;
-	for (size_t i = 0; i < plan->frame_count; i++) {
-		const struct map_frame *frame = &plan->map.frames[plan->order[i]];
-
-		if (!plan->point_count ||
-		    plan->points[plan->point_count - 1] != frame->point)
-			plan->points[plan->point_count++] = frame->point;
-		if (range && range_takes(range, plan->points[range->source], frame)) {
-			range->length = (uint32_t)(frame->offset + frame->length -
-						   range->offset);
-			range->frame_count++;
-			continue;
-		}
-		range = &plan->ranges[plan->range_count++];
-		*range = (struct plan_range){
-			.offset = frame->offset, .length = frame->length,
-			.segment = frame->segment, .source = plan->point_count - 1,
-			.first_frame = i, .frame_count = 1,
-		};
-	}
-	for (size_t i = 0; i < plan->range_count; i++)
-		plan->fetch_bytes += plan->ranges[i].length;
-	return 0;
-}
-
 static int plan_holes(struct plan *plan)
 {
 	const struct map *map = &plan->map;
@@ -163,35 +96,100 @@ static int plan_holes(struct plan *plan)
 	return ret;
 }
 
-int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
+static bool plan_has_window(const struct plan *plan, uint64_t number)
+{
+	size_t low = 0, high = plan->window_count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (plan->windows[middle].number == number)
+			return true;
+		if (plan->windows[middle].number < number)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+/*
+ * Small holes between data are zeros in what is written: one large write is cheaper
+ * than two with a command between them. All others are cleared.
+ */
+static int plan_clears(struct plan *plan)
+{
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < plan->holes.count; i++) {
+		const struct extent *hole = &plan->holes.items[i];
+		bool fill = hole->count < FILL_BLOCKS_MAX &&
+			    plan_has_window(plan, hole->first / WINDOW_BLOCKS) &&
+			    plan_has_window(plan, (hole->first + hole->count - 1) /
+						  WINDOW_BLOCKS);
+
+		ret = extent_list_append(fill ? &plan->fills : &plan->clears, hole->first,
+					 hole->count);
+	}
+	return ret;
+}
+
+static int plan_failed(const struct point *point, int code, struct error *err)
+{
+	return error_set(err, code, "planning the restore of point %" PRIu64 " of %s: %s",
+			 point->number, point->volume_name, error_text(code));
+}
+
+int plan_open(struct plan *plan, struct repo *repo, const struct point *point,
 	      const struct key_ring *ring, const struct restore_known *known,
 	      struct error *err)
 {
 	int ret;
 
 	memset(plan, 0, sizeof(*plan));
+	plan->held_max = HELD_BYTES_DEFAULT;
 	ret = places_open(repo, &point->volume, &plan->places, err);
 	if (!ret)
 		ret = places_full_map(plan->places, point, ring, &plan->map, err);
-	if (ret)
-		goto out;
-	plan->volume_bytes = point->volume_bytes;
-	ret = plan_check(plan, point, err);
+	if (!ret) {
+		plan->volume_bytes = point->volume_bytes;
+		ret = plan_check(plan, point, err);
+	}
 	if (ret)
 		goto out;
 	ret = known ? plan_narrow(plan, known) : 0;
 	if (!ret)
-		ret = frame_index_init(&plan->index, &plan->map);
-	if (!ret)
-		ret = plan_order(plan);
-	if (!ret)
-		ret = plan_ranges(plan);
-	if (!ret)
 		ret = plan_holes(plan);
 	if (ret)
-		error_set(err, ret, "planning the restore of point %" PRIu64 " of %s: %s",
-			  point->number, point->volume_name, error_text(ret));
+		plan_failed(point, ret, err);
 out:
+	if (ret)
+		plan_fini(plan);
+	return ret;
+}
+
+int plan_finish(struct plan *plan, const struct point *point, struct error *err)
+{
+	int ret = plan_windows(plan);
+
+	if (!ret)
+		ret = frame_index_init(&plan->index, &plan->map);
+	if (!ret)
+		ret = plan_sweep(plan);
+	if (!ret)
+		ret = plan_clears(plan);
+	return ret ? plan_failed(point, ret, err) : 0;
+}
+
+int plan_make(struct plan *plan, struct repo *repo, const struct point *point,
+	      const struct key_ring *ring, const struct restore_known *known,
+	      struct error *err)
+{
+	int ret = plan_open(plan, repo, point, ring, known, err);
+
+	if (ret)
+		return ret;
+	ret = plan_finish(plan, point, err);
 	if (ret)
 		plan_fini(plan);
 	return ret;
@@ -210,6 +208,7 @@ int restore_plan(struct repo *repo, const struct point *point,
 		.volume_bytes = plan.volume_bytes, .data_bytes = plan.data_bytes,
 		.hole_bytes = plan.hole_bytes, .written_bytes = plan.data_bytes,
 		.fetched_bytes = plan.fetch_bytes, .frames = plan.frame_count,
+		.requests = plan.range_count,
 	};
 	plan_fini(&plan);
 	return 0;

@@ -24,6 +24,10 @@ struct restore_target_options {
 	/* Of a device: what is a hole in the point stays as it is, and what lies beyond the
 	 * device's end, which may be too small, is left out. Not to be verified. */
 	bool data_only;
+	/* As in restore_options, and the point: a file that this journal says to be a
+	 * broken restore of it is kept, and needs no `force`. NULL is fine for both. */
+	const char *journal;
+	const struct point *point;
 };
 
 /*
@@ -57,13 +61,28 @@ struct restore_known {
 	const struct extent_list *changed;
 };
 
+struct restore_result;
+
 struct restore_options {
 	const struct restore_known *known;	/* NULL: anything can be there */
+	/*
+	 * Where to note what is done, so that a restore that breaks off can be taken up
+	 * by the next one of the same point to the same target; NULL: nowhere. What it
+	 * says is compared with what the target holds before it is believed. Begun when
+	 * a restore has taken `journal_delay_ns` (0: 3 s), and written as often, at
+	 * least four times a second; gone when it is done.
+	 * Not of a known target.
+	 */
+	const char *journal;
+	uint64_t journal_delay_ns;
 	uint32_t fetchers;	/* parallel ranged reads, default 4 */
 	uint32_t decoders;	/* default: online CPUs, at most 8 */
+	uint32_t held_bytes;	/* decoded frames kept for later, default 48 MiB */
 	bool verify;		/* read the target back; compare with the point's own
 				 * image digest if it has one, else block by block with
 				 * what was decoded: of a known target only that */
+	/* What will be done, before the first write. */
+	void (*planned)(void *context, const struct restore_result *plan);
 	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
 	void *context;
 };
@@ -73,6 +92,8 @@ struct restore_result {
 	uint64_t volume_bytes, data_bytes, hole_bytes;
 	uint64_t written_bytes;	/* in place: only what differed */
 	uint64_t fetched_bytes, frames;
+	uint64_t requests;	/* for these frames; opening the point takes more */
+	uint64_t resumed_bytes;	/* of data_bytes: there already, and compared */
 	bool verified;
 };
 

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #define FETCHERS_DEFAULT 4u
-#define BUFFERS_PER_FETCHER 2u
 #define DECODERS_DEFAULT_MAX 8u	/* some 2 MiB each; more than a target takes */
 #define REPORT_INTERVAL_NS 100000000u
 
@@ -21,7 +20,7 @@ void job_fail(struct job *job, const struct error *err)
 		job->error = *err;
 	}
 	pthread_cond_broadcast(&job->freed);
-	pthread_cond_broadcast(&job->filled);
+	pthread_cond_broadcast(&job->moved);
 	pthread_mutex_unlock(&job->lock);
 }
 
@@ -64,22 +63,20 @@ static uint32_t decoders_default(void)
 	return online < DECODERS_DEFAULT_MAX ? (uint32_t)online : DECODERS_DEFAULT_MAX;
 }
 
-static int job_buffers(struct job *job)
+static int job_states(struct job *job)
 {
-	job->buffer_count = job->fetchers * BUFFERS_PER_FETCHER;
-	if (job->buffer_count > job->plan.range_count)
-		job->buffer_count = job->plan.range_count;
-	job->buffers = calloc(job->buffer_count + 1, sizeof(*job->buffers));
-	if (!job->buffers)
-		return -ENOMEM;
-	for (size_t i = 0; i < job->buffer_count; i++) {
-		struct buffer *buffer = &job->buffers[i];
+	const struct plan *plan = &job->plan;
 
-		buffer->data = malloc(RANGE_BYTES_MAX);
-		if (!buffer->data)
-			return -ENOMEM;
-		buffer->next = job->free;
-		job->free = buffer;
+	job->ranges = calloc(plan->range_count + 1, sizeof(*job->ranges));
+	job->frames = calloc(plan->map.frame_count + 1, sizeof(*job->frames));
+	job->writers = calloc(job->decoders, sizeof(*job->writers));
+	if (!job->ranges || !job->frames || !job->writers)
+		return -ENOMEM;
+	for (size_t f = 0; f < plan->map.frame_count; f++)
+		job->frames[f].left = plan->uses[f].windows;
+	for (uint32_t i = 0; i < job->decoders; i++) {
+		job->writers[i].job = job;
+		job->writers[i].window = SIZE_MAX;
 	}
 	return 0;
 }
@@ -87,54 +84,44 @@ static int job_buffers(struct job *job)
 /* What job_run needs beyond plan and sources. */
 static int job_init(struct job *job, struct error *err)
 {
-	bool holes = target_needs_holes(job->target);
-
-	if (job->options->known && !job->target->in_place)
-		return error_set(err, -EINVAL, "restoring to %s: it is not opened in place, "
-				 "so what it holds does not count", job->target->path);
-	pthread_mutex_init(&job->lock, NULL);
-	pthread_cond_init(&job->freed, NULL);
-	pthread_cond_init(&job->filled, NULL);
-	job->error = (struct error)ERROR_INIT;
-	job->ready_tail = &job->ready;
-	job->fetchers = threads_of(job->options->fetchers, FETCHERS_DEFAULT);
-	job->decoders = threads_of(job->options->decoders, decoders_default());
-	job->unready_ranges = job->plan.range_count;
-	job->total_bytes = job->plan.data_bytes + (holes ? job->plan.hole_bytes : 0);
+	job->holes = target_needs_holes(job->target);
+	job->total_bytes = job->plan.data_bytes - job->resumed_bytes +
+			   (job->holes ? job->plan.hole_bytes : 0);
 	if (job->options->verify)
 		job->total_bytes += job->point->has_image_sha256 ? job->plan.volume_bytes :
-				    job->plan.data_bytes + job->plan.hole_bytes;
-	if (!holes)
-		job->hole = job->plan.holes.count;
+				    job->plan.data_bytes - job->resumed_bytes +
+				    job->plan.hole_bytes;
 	if (job->options->verify && !job->point->has_image_sha256) {
-		job->digests = calloc(job->plan.frame_count + 1,
+		job->digests = calloc(job->plan.map.frame_count + 1,
 				      sizeof(*job->digests));
 		if (!job->digests)
 			return error_set(err, -ENOMEM, "restoring: out of memory");
 	}
-	if (job_buffers(job))
-		return error_set(err, -ENOMEM, "restoring: out of memory for %zu "
-				 "buffers; use fewer fetchers", job->buffer_count);
+	if (job_states(job))
+		return error_set(err, -ENOMEM, "restoring: out of memory");
 	return 0;
 }
 
 static void job_fini(struct job *job)
 {
-	if (job->buffers)
-		for (size_t i = 0; i < job->buffer_count; i++)
-			free(job->buffers[i].data);
-	free(job->buffers);
+	for (size_t i = 0; job->ranges && i < job->plan.range_count; i++)
+		free(job->ranges[i].data);
+	for (size_t i = 0; job->frames && i < job->plan.map.frame_count; i++)
+		free(job->frames[i].plain);
+	free(job->ranges);
+	free(job->frames);
+	free(job->writers);
 	free(job->digests);
-	pthread_cond_destroy(&job->filled);
+	pthread_cond_destroy(&job->moved);
 	pthread_cond_destroy(&job->freed);
 	pthread_mutex_destroy(&job->lock);
 }
 
 static void job_start(struct job *job, pthread_t *thread, uint32_t *started,
-		      void *(*function)(void *))
+		      void *(*function)(void *), void *argument)
 {
 	struct error err = ERROR_INIT;
-	int ret = pthread_create(&thread[*started], NULL, function, job);
+	int ret = pthread_create(&thread[*started], NULL, function, argument);
 
 	if (!ret) {
 		++*started;
@@ -151,9 +138,9 @@ static int job_run(struct job *job, struct error *err)
 	uint32_t started = 0;
 
 	for (uint32_t i = 0; i < job->fetchers; i++)
-		job_start(job, threads, &started, fetch_thread);
+		job_start(job, threads, &started, fetch_thread, job);
 	for (uint32_t i = 0; i < job->decoders; i++)
-		job_start(job, threads, &started, write_thread);
+		job_start(job, threads, &started, write_thread, &job->writers[i]);
 	while (started)
 		pthread_join(threads[--started], NULL);
 	if (job->stopped) {
@@ -177,7 +164,8 @@ static int job_restore(struct job *job, struct error *err)
 					  "another point, one that clawback verify --data finds "
 					  "whole", job->target->path);
 		error_hint(err, "%s holds a partial restore: run it again%s", job->target->path,
-			   job->target->is_device || job->target->in_place ? "" : " with --force");
+			   job->target->is_device || job->target->in_place ||
+			   journal_wants(job->journal) ? "" : " with --force");
 		return ret;
 	}
 	if (job->options->verify)
@@ -186,6 +174,54 @@ static int job_restore(struct job *job, struct error *err)
 		job->options->report(job->options->context, job->total_bytes,
 				     job->total_bytes);
 	return ret;
+}
+
+static void job_result(const struct job *job, struct restore_result *result)
+{
+	*result = (struct restore_result){
+		.volume_bytes = job->plan.volume_bytes,
+		.data_bytes = job->plan.data_bytes,
+		.hole_bytes = job->plan.hole_bytes,
+		.written_bytes = job->written_bytes,
+		.fetched_bytes = job->fetched_bytes,
+		.frames = job->plan.frame_count,
+		.requests = job->plan.range_count,
+		.resumed_bytes = job->resumed_bytes,
+		.verified = job->options->verify,
+	};
+}
+
+static void job_planned(const struct job *job)
+{
+	struct restore_result planned;
+
+	if (!job->options->planned)
+		return;
+	job_result(job, &planned);
+	planned.fetched_bytes = job->plan.fetch_bytes;
+	planned.verified = false;
+	job->options->planned(job->options->context, &planned);
+}
+
+/* With the map open: what is there already, what is to be done, and that. */
+static int job_go(struct job *job, struct repo *repo, const struct key_ring *ring,
+		  struct error *err)
+{
+	int ret = resume(job, repo, err);
+
+	if (job->options->held_bytes)
+		job->plan.held_max = job->options->held_bytes;
+	if (!ret)
+		ret = plan_finish(&job->plan, job->point, err);
+	if (!ret)
+		ret = job_init(job, err);
+	if (!ret)
+		ret = source_list_open(&job->sources, &job->plan, job->point, ring,
+				       job->fetchers, err);
+	if (ret)
+		return ret;
+	job_planned(job);
+	return job_restore(job, err);
 }
 
 int restore_run(struct repo *repo, const struct point *point,
@@ -197,27 +233,26 @@ int restore_run(struct repo *repo, const struct point *point,
 	struct job job = {
 		.point = point, .target = target,
 		.options = options ? options : &defaults,
+		.error = ERROR_INIT,
 	};
-	int ret = plan_make(&job.plan, repo, point, ring, job.options->known, err);
+	int ret;
+
+	if (job.options->known && !target->in_place)
+		return error_set(err, -EINVAL, "restoring to %s: it is not opened in place, "
+				 "so what it holds does not count", target->path);
+	ret = plan_open(&job.plan, repo, point, ring, job.options->known, err);
 
 	if (ret)
 		return ret;
-	ret = job_init(&job, err);
-	if (!ret)
-		ret = source_list_open(&job.sources, &job.plan, point, ring, job.fetchers,
-				       err);
-	if (!ret)
-		ret = job_restore(&job, err);
+	pthread_mutex_init(&job.lock, NULL);
+	pthread_cond_init(&job.freed, NULL);
+	pthread_cond_init(&job.moved, NULL);
+	job.fetchers = threads_of(job.options->fetchers, FETCHERS_DEFAULT);
+	job.decoders = threads_of(job.options->decoders, decoders_default());
+	ret = job_go(&job, repo, ring, err);
 	if (!ret && result)
-		*result = (struct restore_result){
-			.volume_bytes = job.plan.volume_bytes,
-			.data_bytes = job.plan.data_bytes,
-			.hole_bytes = job.plan.hole_bytes,
-			.written_bytes = job.written_bytes,
-			.fetched_bytes = job.fetched_bytes,
-			.frames = job.plan.frame_count,
-			.verified = job.options->verify,
-		};
+		job_result(&job, result);
+	journal_finish(job.journal, !ret);
 	source_list_fini(&job.sources);
 	job_fini(&job);
 	plan_fini(&job.plan);

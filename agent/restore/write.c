@@ -1,160 +1,238 @@
 /*
- * Writers: decode frames out of fetched buffers, write their blocks; while no
- * buffer is ready, clear holes. Nothing is written from a frame before all of it
- * has authenticated.
+ * Writers: put windows together out of frames and hand them to the target; where the
+ * frames are not there yet, clear holes. Nothing is written from a frame before all of
+ * it has authenticated.
  */
 #include "agent/restore/restore_private.h"
 
 #include "agent/base/interrupt.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
-struct writer {
-	struct job *job;
-	struct frame_decoder *decoder;
-	struct sealer *sealer;		/* for the keys of source */
-	size_t source;
-	uint8_t *plain, *scratch;	/* scratch: in place only */
-};
+/* ---- a window --------------------------------------------------------------- */
 
-/* One piece of work: a frame of a buffer, or a piece of a hole. */
-struct work {
-	struct buffer *buffer;		/* NULL: a hole */
-	size_t frame;			/* index into plan.order */
-	uint64_t block, count;
-};
-
-static bool work_take_frame(struct job *job, struct work *work)
+/* Which frames it wants; whether strays have blocks in it. */
+static bool window_collect(struct writer *writer, const struct plan_window *window)
 {
-	struct buffer *buffer = job->ready;
+	const struct plan *plan = &writer->job->plan;
+	uint64_t end = (window->number + 1) * WINDOW_BLOCKS;
+	bool strays = false;
 
-	if (!buffer)
-		return false;
-	work->buffer = buffer;
-	work->frame = buffer->range->first_frame + buffer->taken++;
-	if (buffer->taken == buffer->range->frame_count) {
-		job->ready = buffer->next;
-		if (!job->ready)
-			job->ready_tail = &job->ready;
-		buffer->next = NULL;
-	}
-	return true;
-}
+	writer->frame_count = 0;
+	for (size_t i = window->entry; i < plan->map.entry_count; i++) {
+		uint32_t frame = plan->map.entries[i].frame;
+		size_t at = writer->frame_count;
 
-static bool work_take_hole(struct job *job, struct work *work)
-{
-	uint64_t most = job->target->in_place ? COMPARE_PIECE_BYTES / BLOCK_BYTES :
-						HOLE_PIECE_BYTES / BLOCK_BYTES;
-	const struct extent *hole;
-
-	if (job->hole == job->plan.holes.count)
-		return false;
-	hole = &job->plan.holes.items[job->hole];
-	work->buffer = NULL;
-	work->block = hole->first + job->hole_done_blocks;
-	work->count = hole->count - job->hole_done_blocks;
-	if (work->count > most) {
-		work->count = most;
-		job->hole_done_blocks += most;
-	} else {
-		job->hole++;
-		job->hole_done_blocks = 0;
-	}
-	return true;
-}
-
-/* False at the end, or when the job stopped. */
-static bool work_next(struct job *job, struct work *work)
-{
-	bool found = false;
-
-	pthread_mutex_lock(&job->lock);
-	while (!job->stopped) {
-		found = work_take_frame(job, work) || work_take_hole(job, work);
-		if (found || !job->unready_ranges)
+		if (plan->map.entries[i].block >= end)
 			break;
-		pthread_cond_wait(&job->filled, &job->lock);
+		if (frame == MAP_FRAME_HOLE)
+			continue;
+		strays |= plan->uses[frame].stray;
+		while (at && writer->frames[at - 1] != frame)
+			at--;
+		if (!at && !plan->uses[frame].stray)
+			writer->frames[writer->frame_count++] = frame;
 	}
-	pthread_mutex_unlock(&job->lock);
-	return found;
+	return strays;
 }
 
-static void buffer_release(struct job *job, struct buffer *buffer)
+/* The frame's blocks that lie in the window. */
+static void window_copy(struct writer *writer, uint64_t number, uint32_t frame,
+			const uint8_t *plain)
 {
-	pthread_mutex_lock(&job->lock);
-	if (!--buffer->undone) {
-		buffer->next = job->free;
-		job->free = buffer;
-		pthread_cond_signal(&job->freed);
+	const struct plan *plan = &writer->job->plan;
+	uint64_t first = number * WINDOW_BLOCKS, end = first + WINDOW_BLOCKS;
+
+	for (uint32_t i = plan->index.first[frame]; i < plan->index.first[frame + 1]; i++) {
+		const struct map_entry *entry = &plan->map.entries[plan->index.items[i]];
+		uint64_t from = entry->block < first ? first : entry->block;
+		uint64_t to = entry->block + entry->count < end ? entry->block + entry->count :
+								  end;
+
+		if (from >= to)
+			continue;
+		if (plain)
+			memcpy(writer->slot->data + (from - first) * BLOCK_BYTES, plain +
+			       (entry->position + (from - entry->block)) * BLOCK_BYTES,
+			       (to - from) * BLOCK_BYTES);
+		memset(writer->filled + (from - first), true, to - from);
 	}
-	pthread_mutex_unlock(&job->lock);
 }
 
-static int write_entries(struct writer *writer, const struct work *work,
-			 uint32_t frame, struct error *err)
+/* A frame that only this window wants; where it lies as one piece, straight into it. */
+static int window_private(struct writer *writer, uint64_t number, uint32_t frame,
+			  struct error *err)
 {
-	struct job *job = writer->job;
-	const struct plan *plan = &job->plan;
-	struct digest *digest = NULL;
-	uint64_t done = 0, written = 0;
-	int ret = 0;
+	const struct plan *plan = &writer->job->plan;
+	const struct map_entry *entry =
+		&plan->map.entries[plan->index.items[plan->index.first[frame]]];
+	bool straight = entry->count == plan->map.frames[frame].blocks;
+	uint8_t *plain = straight ? writer->slot->data + (entry->block - number * WINDOW_BLOCKS) *
+						 BLOCK_BYTES : writer->plain;
+	int ret = frame_open(writer, frame, plain, err);
 
-	if (job->digests && !(digest = digest_new()))
-		return error_set(err, -ENOMEM, "restoring: out of memory");
-	for (uint32_t i = plan->index.first[frame];
-	     !ret && i < plan->index.first[frame + 1]; i++) {
-		const struct map_entry *entry =
-			&plan->map.entries[plan->index.items[i]];
-		const uint8_t *data = writer->plain +
-				      (size_t)entry->position * BLOCK_BYTES;
-		size_t length = plan_clip(plan, entry->block, entry->count);
-
-		if (digest)
-			digest_update(digest, data, length);
-		ret = target_put(job->target, entry->block * BLOCK_BYTES, data,
-				 length, writer->scratch, &written, err);
-		done += length;
-	}
-	if (digest)
-		digest_finish(digest, job->digests[work->frame]);
 	if (!ret)
-		job_advance(job, done, written);
+		window_copy(writer, number, frame, straight ? NULL : plain);
 	return ret;
 }
 
-static int write_frame(struct writer *writer, const struct work *work,
-		       struct error *err)
+/* First what need not be waited for. */
+static int window_fill(struct writer *writer, uint64_t number, struct error *err)
 {
 	struct job *job = writer->job;
-	const struct plan_range *range = work->buffer->range;
-	const struct source *source = &job->sources.items[range->source];
-	uint32_t frame = job->plan.order[work->frame];
-	const struct map_frame *where = &job->plan.map.frames[frame];
-	struct extent_list extents = EXTENT_LIST_INIT;
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < writer->frame_count; i++)
+		if (job->plan.uses[writer->frames[i]].windows > 1)
+			ret = frame_share(writer, writer->frames[i], false, err);
+	for (size_t i = 0; !ret && i < writer->frame_count; i++)
+		if (job->plan.uses[writer->frames[i]].windows == 1)
+			ret = window_private(writer, number, writer->frames[i], err);
+	for (size_t i = 0; !ret && i < writer->frame_count; i++) {
+		uint32_t frame = writer->frames[i];
+
+		if (job->plan.uses[frame].windows == 1)
+			continue;
+		ret = frame_share(writer, frame, true, err);
+		if (!ret) {
+			window_copy(writer, number, frame, job->frames[frame].plain);
+			frame_release(job, frame);
+		}
+	}
+	return ret;
+}
+
+/* Small holes in it, where holes need work. */
+static uint64_t window_zeros(struct writer *writer, uint64_t number)
+{
+	const struct plan *plan = &writer->job->plan;
+	uint64_t first = number * WINDOW_BLOCKS, end = first + WINDOW_BLOCKS, bytes = 0;
+	size_t low = 0, high = plan->fills.count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		const struct extent *fill = &plan->fills.items[middle];
+
+		if (fill->first + fill->count <= first)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < plan->fills.count && plan->fills.items[low].first < end; low++) {
+		const struct extent *fill = &plan->fills.items[low];
+		uint64_t from = fill->first < first ? first : fill->first;
+		uint64_t to = fill->first + fill->count < end ? fill->first + fill->count : end;
+
+		memset(writer->slot->data + (from - first) * BLOCK_BYTES, 0,
+		       (to - from) * BLOCK_BYTES);
+		memset(writer->filled + (from - first), true, to - from);
+		bytes += plan_clip(plan, from, to - from);
+	}
+	return bytes;
+}
+
+/* Calls for each run of blocks that are in the slot; *bytes: how many they are. */
+static int window_put(struct writer *writer, uint64_t number, uint64_t *bytes,
+		      uint64_t *differing, struct error *err)
+{
+	struct job *job = writer->job;
+	uint64_t first = number * WINDOW_BLOCKS;
+	int ret = 0;
+
+	*bytes = 0;
+	for (uint32_t at = 0, count; !ret && at < WINDOW_BLOCKS; at += count) {
+		bool filled = writer->filled[at];
+		uint64_t offset = (first + at) * BLOCK_BYTES;
+		uint32_t length;
+
+		for (count = 1; at + count < WINDOW_BLOCKS; count++)
+			if (writer->filled[at + count] != filled)
+				break;
+		if (!filled)
+			continue;
+		length = (uint32_t)plan_clip(&job->plan, first + at, count);
+		*bytes += length;
+		if (job->target->in_place)
+			ret = target_put(job->target, offset,
+					 writer->slot->data + at * BLOCK_BYTES, length,
+					 writer->scratch, differing, err);
+		else
+			ret = output_write(&writer->output, writer->slot, at * BLOCK_BYTES,
+					   offset, length, err);
+	}
+	return ret;
+}
+
+/* Before small holes are put in: they are zero in the tag anyhow. */
+static int window_record(struct writer *writer, uint64_t number, struct error *err)
+{
+	struct output_slot *slot = writer->slot;
 	int ret;
 
-	if (!writer->sealer || writer->source != range->source) {
-		sealer_free(writer->sealer);
-		writer->sealer = sealer_new(source->keys.data);
-		writer->source = range->source;
-		if (!writer->sealer)
-			return error_set(err, -ENOMEM, "restoring: out of memory");
+	for (uint32_t at = 0; at < WINDOW_BLOCKS; at++)
+		if (!writer->filled[at])
+			memset(slot->data + at * BLOCK_BYTES, 0, BLOCK_BYTES);
+	ret = tagger_tag(writer->tagger, slot->data, WINDOW_BYTES, &slot->tag);
+	if (ret)
+		return error_set(err, ret, "noting what is restored: %s", error_text(ret));
+	slot->window = number;
+	slot->record = true;
+	return 0;
+}
+
+static int write_window(struct writer *writer, size_t item, struct error *err)
+{
+	struct job *job = writer->job;
+	const struct plan_window *window = &job->plan.windows[item];
+	uint64_t bytes, zeros = 0, differing = 0;
+	bool strays = window_collect(writer, window);
+	int ret = output_take(&writer->output, &writer->slot, err);
+
+	if (ret)
+		return ret;
+	memset(writer->filled, 0, sizeof(writer->filled));
+	ret = window_fill(writer, window->number, err);
+	pthread_mutex_lock(&job->lock);
+	writer->window = SIZE_MAX;
+	pthread_cond_broadcast(&job->moved);
+	pthread_mutex_unlock(&job->lock);
+	if (!ret && !strays && journal_wants(job->journal))
+		ret = window_record(writer, window->number, err);
+	if (!ret && job->holes)
+		zeros = window_zeros(writer, window->number);
+	if (!ret)
+		ret = window_put(writer, window->number, &bytes, &differing, err);
+	if (ret)
+		return ret;
+	job_advance(job, bytes, job->target->in_place ? differing : bytes - zeros);
+	return output_put(&writer->output, writer->slot, err);
+}
+
+/* ---- strays and holes --------------------------------------------------------- */
+
+static int write_stray(struct writer *writer, size_t item, struct error *err)
+{
+	struct job *job = writer->job;
+	const struct plan *plan = &job->plan;
+	uint32_t frame = plan->order[item];
+	uint64_t done = 0, written = 0;
+	int ret = frame_open(writer, frame, writer->plain, err);
+
+	for (uint32_t i = plan->index.first[frame];
+	     !ret && i < plan->index.first[frame + 1]; i++) {
+		const struct map_entry *entry = &plan->map.entries[plan->index.items[i]];
+		size_t length = plan_clip(plan, entry->block, entry->count);
+
+		ret = target_put(job->target, entry->block * BLOCK_BYTES,
+				 writer->plain + (size_t)entry->position * BLOCK_BYTES, length,
+				 writer->scratch, &written, err);
+		done += length;
 	}
-	ret = frame_decode(writer->decoder, writer->sealer,
-			   &source->point.volume, where,
-			   work->buffer->data + (where->offset - range->offset),
-			   where->length, writer->plain, &extents, err);
-	if (!ret && frame_index_check(&job->plan.index, &job->plan.map, frame,
-				      &extents))
-		ret = error_set_exit(err, EXIT_UNTRUSTWORTHY, -EBADMSG,
-				     "frame %" PRIu32 " of point %" PRIu64
-				     " does not hold the blocks that the map of point %"
-				     PRIu64 " says", where->number, where->point,
-				     job->point->number);
-	extent_list_fini(&extents);
-	return ret ? ret : write_entries(writer, work, frame, err);
+	if (!ret)
+		job_advance(job, done, written);
+	return ret;
 }
 
 static int write_hole(struct writer *writer, const struct work *work,
@@ -171,45 +249,66 @@ static int write_hole(struct writer *writer, const struct work *work,
 	return ret;
 }
 
-static int writer_init(struct writer *writer, struct job *job, struct error *err)
+/* ---- the thread --------------------------------------------------------------- */
+
+static int writer_init(struct writer *writer, struct error *err)
 {
-	*writer = (struct writer){ .job = job };
+	struct job *job = writer->job;
+
 	writer->decoder = frame_decoder_new();
 	writer->plain = aligned_alloc(BLOCK_BYTES, FRAME_PLAIN_MAX);
 	if (job->target->in_place)
 		writer->scratch = aligned_alloc(BLOCK_BYTES, COMPARE_PIECE_BYTES);
+	if (job->journal)
+		writer->tagger = tagger_new(journal_key(job->journal));
 	if (!writer->decoder || !writer->plain ||
-	    (job->target->in_place && !writer->scratch))
+	    (job->target->in_place && !writer->scratch) || (job->journal && !writer->tagger))
 		return error_set(err, -ENOMEM, "restoring: out of memory");
-	return 0;
+	return output_init(&writer->output, job, err);
 }
 
 static void writer_fini(struct writer *writer)
 {
-	sealer_free(writer->sealer);
+	for (size_t i = 0; i < WRITER_SEALERS; i++)
+		sealer_free(writer->sealers[i].sealer);
 	frame_decoder_free(writer->decoder);
+	tagger_free(writer->tagger);
+	output_fini(&writer->output);
 	free(writer->plain);
 	free(writer->scratch);
 }
 
+static int write_one(struct writer *writer, const struct work *work, struct error *err)
+{
+	int ret = interrupt_check(err);
+
+	if (ret)
+		return ret;
+	switch (work->kind) {
+	case WORK_STRAY:
+		return write_stray(writer, work->item, err);
+	case WORK_WINDOW:
+		return write_window(writer, work->item, err);
+	case WORK_HOLE:
+		break;
+	}
+	return write_hole(writer, work, err);
+}
+
 void *write_thread(void *argument)
 {
-	struct job *job = argument;
-	struct error err = ERROR_INIT;
-	struct writer writer;
+	struct writer *writer = argument;
+	struct error err = ERROR_INIT, draining = ERROR_INIT;
 	struct work work;
-	int ret = writer_init(&writer, job, &err);
+	int ret = writer_init(writer, &err);
 
-	while (!ret && work_next(job, &work)) {
-		ret = interrupt_check(&err);
-		if (!ret)
-			ret = work.buffer ? write_frame(&writer, &work, &err) :
-					    write_hole(&writer, &work, &err);
-		if (work.buffer)
-			buffer_release(job, work.buffer);
-	}
+	while (!ret && work_next(writer, &work))
+		ret = write_one(writer, &work, &err);
 	if (ret)
-		job_fail(job, &err);
-	writer_fini(&writer);
+		job_fail(writer->job, &err);
+	/* What is on its way is done, and noted, also after a failure. */
+	if (output_drain(&writer->output, &draining) && !ret)
+		job_fail(writer->job, &draining);
+	writer_fini(writer);
 	return NULL;
 }

@@ -159,5 +159,5 @@ int adopted_close(const char *name, struct error *err)
 		return ret;
 	if (*where)
 		return error_set(err, -EBUSY, "/dev/mapper/%s is in use: %s", name, where);
-	return dmdev_remove(name, err);
+	return dmdev_remove_public(name, err);
 }

@@ -31,6 +31,7 @@ const struct boundary_test_hooks *boundary_test_hooks;
 
 struct boundary {
 	size_t count;
+	bool dropped;
 	struct snapshot snapshots[];
 };
 
@@ -162,22 +163,42 @@ static int boundary_switch_one(struct snapshot *snapshot, struct error *err)
 	return ret ? error_prefix(err, "volume %s", volume->name) : 0;
 }
 
+/* Each volume's resume is waited for before that volume is suspended once more. */
+static int boundary_expect(struct boundary *boundary, const size_t *members,
+			   size_t count, uint32_t *devices, uint32_t *cookies,
+			   struct error *err)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < count && !ret; i++) {
+		struct snapshot *snapshot = &boundary->snapshots[members[i]];
+
+		devices[i] = snapshot->volume->device.device;
+		ret = dmdev_expect(devices[i], &snapshot->cookie, err);
+		cookies[i] = snapshot->cookie;
+	}
+	return ret;
+}
+
 static int boundary_switch_group(struct boundary *boundary, const size_t *members,
 				 size_t count, struct error *err)
 {
 	unsigned limit_ms = boundary_test_hooks ? boundary_test_hooks->window_limit_ms : 0;
-	uint32_t devices[VOLUME_GROUP_MAX];
-	struct guardian *guardian;
+	uint32_t devices[VOLUME_GROUP_MAX], cookies[VOLUME_GROUP_MAX];
+	struct guardian *guardian = NULL;
 	uint64_t time_ns = 0;
 	size_t failed = 0;
-	int ret;
+	int ret = boundary_expect(boundary, members, count, devices, cookies, err);
 
-	for (size_t i = 0; i < count; i++)
-		devices[i] = boundary->snapshots[members[i]].volume->device.device;
-	ret = guardian_start(devices, count, limit_ms, &guardian, err);
-	if (ret)
+	if (!ret)
+		ret = guardian_start(devices, cookies, count, limit_ms, &guardian, err);
+	if (!ret)
+		ret = guardian_switch(guardian, &time_ns, &failed);
+	/* Nobody can tell which of them were resumed, by whom. */
+	for (size_t i = 0; i < count && ret; i++)
+		dmdev_unexpect(&boundary->snapshots[members[i]].cookie);
+	if (!guardian)
 		return ret;
-	ret = guardian_switch(guardian, &time_ns, &failed);
 	guardian_stop(guardian);
 	for (size_t i = 0; i < count; i++)
 		boundary->snapshots[members[i]].volume->time_ns = time_ns;
@@ -317,8 +338,6 @@ static int boundary_finish(struct boundary *boundary,
 	for (size_t i = 0; i < boundary->count && !ret; i++) {
 		struct snapshot *snapshot = &boundary->snapshots[i];
 
-		dmdev_wait(snapshot->cookie);
-		snapshot->cookie = 0;
 		ret = snapshot->ops->switched(snapshot, err);
 	}
 	laps_end(laps, "snapshot_open");
@@ -412,13 +431,17 @@ int boundary_fill(struct boundary *boundary, unsigned *percent, struct error *er
 	return 0;
 }
 
-int boundary_close(struct boundary *boundary, struct error *err)
+void boundary_settle(struct boundary *boundary)
+{
+	for (size_t i = 0; i < boundary->count; i++)
+		boundary->snapshots[i].ops->settle(&boundary->snapshots[i]);
+}
+
+int boundary_drop(struct boundary *boundary, struct error *err)
 {
 	struct error one = ERROR_INIT;
 	int ret = 0;
 
-	if (!boundary)
-		return 0;
 	for (size_t i = boundary->count; i-- > 0;) {
 		struct snapshot *snapshot = &boundary->snapshots[i];
 
@@ -429,6 +452,19 @@ int boundary_close(struct boundary *boundary, struct error *err)
 		}
 		bitmap_fini(&snapshot->volume->read_set);
 	}
+	boundary->dropped = true;
+	return ret;
+}
+
+int boundary_close(struct boundary *boundary, struct error *err)
+{
+	int ret = 0;
+
+	if (!boundary)
+		return 0;
+	if (!boundary->dropped)
+		ret = boundary_drop(boundary, err);
+	boundary_settle(boundary);
 	dmdev_release();
 	free(boundary);
 	return ret;

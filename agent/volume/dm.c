@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* libdevmapper's last complaint, for the struct error of the failing call. */
@@ -34,7 +35,7 @@ static void dmdev_log(int level, const char *file, int line, int dm_errno,
 	va_end(args);
 }
 
-static bool dmdev_in_udev;
+static bool dmdev_in_udev, dmdev_has_udev;
 
 void dmdev_inside_udev(void)
 {
@@ -53,7 +54,14 @@ static void dmdev_init(void)
 	 * compared. */
 	dm_set_name_mangling_mode(DM_STRING_MANGLING_NONE);
 	/* Without udevd nobody would answer the cookies: we make nodes then. */
-	dm_udev_set_sync_support(!dmdev_in_udev && access("/run/udev/control", F_OK) == 0);
+	dmdev_has_udev = !dmdev_in_udev && access("/run/udev/control", F_OK) == 0;
+	dm_udev_set_sync_support(dmdev_has_udev);
+}
+
+bool dmdev_udev_runs(void)
+{
+	dmdev_init();
+	return dmdev_has_udev;
 }
 
 void dmdev_task_free(struct dm_task **task)
@@ -344,19 +352,40 @@ int dmdev_each(int (*visit)(const char *name, uint32_t device, void *context),
 	return ret;
 }
 
-int dmdev_node(const char *name, uint32_t device, char *path, size_t room,
-	       struct error *err)
+static bool dmdev_is_node(const char *path, uint32_t device)
 {
 	struct stat st;
 
+	return stat(path, &st) == 0 && S_ISBLK(st.st_mode) &&
+	       st.st_rdev == device_rdev(device);
+}
+
+int dmdev_node(const char *name, uint32_t device, char *path, size_t room,
+	       struct error *err)
+{
 	snprintf(path, room, "/dev/mapper/%s", name);
-	if (stat(path, &st) == 0 && S_ISBLK(st.st_mode) &&
-	    st.st_rdev == device_rdev(device))
+	if (dmdev_is_node(path, device))
 		return 0;
 	snprintf(path, room, "/dev/dm-%u", DEVICE_MINOR(device));
-	if (stat(path, &st) == 0 && S_ISBLK(st.st_mode) &&
-	    st.st_rdev == device_rdev(device))
+	if (dmdev_is_node(path, device))
 		return 0;
 	return error_set(err, -ENODEV, "neither /dev/mapper/%s nor %s leads to device %u:%u; is /dev a devtmpfs, is udevd well?",
 			 name, path, DEVICE_MAJOR(device), DEVICE_MINOR(device));
+}
+
+int dmdev_node_now(const char *name, uint32_t device, char *path, size_t room,
+		   struct error *err)
+{
+	struct timespec nap = { 0, 5000000 };
+	int ret;
+
+	snprintf(path, room, "/dev/dm-%u", DEVICE_MINOR(device));
+	if (dmdev_is_node(path, device))
+		return 0;
+	for (int i = 0; (ret = dmdev_node(name, device, path, room, err)) &&
+			dmdev_udev_runs() && i < DMDEV_UDEV_WAIT_MS / 5; i++)
+		nanosleep(&nap, NULL);
+	if (!ret)
+		*err = (struct error)ERROR_INIT;
+	return ret;
 }

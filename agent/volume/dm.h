@@ -61,7 +61,8 @@ int dmdev_status(uint32_t device, char *status, size_t room, struct error *err);
 
 /*
  * A helper device of ours: created, loaded and resumed, kept from blkid, LVM and
- * automounters by its udev flags. Nothing is left when it fails.
+ * automounters by its udev flags. Nothing is left when it fails. Neither this nor
+ * its removal waits for udev.
  */
 int dmdev_create(const char *name, const char *uuid, const struct dmtable *table,
 		 bool read_only, uint32_t *device, struct error *err);
@@ -73,6 +74,8 @@ int dmdev_create_public(const char *name, const char *uuid, const struct dmtable
 			uint32_t *device, struct error *err);
 /* Waits, bounded, while it is busy. A device that is gone is success. */
 int dmdev_remove(const char *name, struct error *err);
+/* Until udev has taken its links away, too. */
+int dmdev_remove_public(const char *name, struct error *err);
 
 /* The inactive slot: fill it, empty it. */
 int dmdev_load(uint32_t device, const struct dmtable *table, bool read_only,
@@ -82,13 +85,25 @@ int dmdev_clear(uint32_t device, struct error *err);
 /*
  * Suspends (freezing a mounted file system, draining I/O) and resumes; resume
  * first puts the inactive table in place, suspending around that by itself. Made
- * for devices that are not ours: udev is told nothing that hides them. A resumed
- * device's udev event is waited for with dmdev_wait(*cookie), bounded, whenever
- * it suits; 0 means that there is nothing to wait for.
+ * for devices that are not ours: udev is told nothing that hides them.
+ *
+ * `cookie` counts the udev events still to be handled, of several devices if it is
+ * handed on; 0: none yet. It has to be given to dmdev_wait, which waits for all of
+ * them, bounded, and before the device is suspended once more: a rule that finds it
+ * suspended skips blkid, and its links by label and UUID are gone until the next
+ * event, and with them what systemd has mounted by such a name.
  */
 int dmdev_suspend(uint32_t device, struct error *err);
 int dmdev_resume(uint32_t device, uint32_t *cookie, struct error *err);
 void dmdev_wait(uint32_t cookie);
+
+/*
+ * For who resumes without this room: counts one event, whose cookie's lower half is
+ * that of `cookie` (0: udev is told of none). unexpect: they may not come, so nobody
+ * is to wait.
+ */
+int dmdev_expect(uint32_t device, uint32_t *cookie, struct error *err);
+void dmdev_unexpect(uint32_t *cookie);
 
 /* For what a udev rule runs: udev's answer would wait for that rule's end. For the
  * whole process, before anything else here. */
@@ -98,9 +113,13 @@ void dmdev_inside_udev(void);
 int dmdev_each(int (*visit)(const char *name, uint32_t device, void *context),
 	       void *context, struct error *err);
 
-/* The node that read_path names, checked to be this device. */
+/* A node of this device, checked to be it; the one by name if there is one. */
 int dmdev_node(const char *name, uint32_t device, char *path, size_t room,
 	       struct error *err);
+/* The kernel's own, which does not wait for udev; where there is none, udev's, waited
+ * for, bounded. */
+int dmdev_node_now(const char *name, uint32_t device, char *path, size_t room,
+		   struct error *err);
 
 /* Gives libdevmapper's descriptor and caches back. */
 void dmdev_release(void);

@@ -4,14 +4,22 @@
 #include "agent/base/log.h"
 
 #include <errno.h>
+#include <sys/ipc.h>
+#include <sys/sem.h>
 #include <time.h>
-
-#define DMDEV_UDEV_WAIT_MS 10000
 
 /* What keeps other programs' hands off a helper device. */
 #define DMDEV_HELPER_FLAGS (DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG | \
 			    DM_UDEV_DISABLE_DISK_RULES_FLAG | \
 			    DM_UDEV_DISABLE_OTHER_RULES_FLAG)
+
+static void dmdev_forget(uint32_t cookie)
+{
+	int semaphore = semget((key_t)cookie, 1, 0);
+
+	if (semaphore >= 0)
+		semctl(semaphore, 0, IPC_RMID);
+}
 
 void dmdev_wait(uint32_t cookie)
 {
@@ -28,8 +36,18 @@ void dmdev_wait(uint32_t cookie)
 		}
 		nanosleep(&nap, NULL);
 	}
+	dmdev_forget(cookie);
 	log_warning("udev has not handled a device-mapper event within %d s; is systemd-udevd well?",
 		    DMDEV_UDEV_WAIT_MS / 1000);
+}
+
+/* One more event under this cookie, or under a new one when it is 0 or was lost. */
+static int dmdev_cookie(struct dm_task *task, uint16_t flags, uint32_t *cookie)
+{
+	if (*cookie && dm_task_set_cookie(task, cookie, flags))
+		return 1;
+	*cookie = 0;
+	return dm_task_set_cookie(task, cookie, flags);
 }
 
 /*
@@ -41,8 +59,7 @@ static int dmdev_run(struct dm_task *task, uint16_t flags, uint32_t *cookie)
 {
 	int done;
 
-	*cookie = 0;
-	if (!dm_task_set_cookie(task, cookie, flags))
+	if (!dmdev_cookie(task, flags, cookie))
 		return 0;
 	done = dm_task_run(task);
 	/* With sync off no cookie was made, but nodes may be due. */
@@ -53,15 +70,44 @@ static int dmdev_run(struct dm_task *task, uint16_t flags, uint32_t *cookie)
 
 static int dmdev_run_waiting(struct dm_task *task, uint16_t flags)
 {
-	uint32_t cookie;
+	uint32_t cookie = 0;
 	int done = dmdev_run(task, flags, &cookie);
 
 	dmdev_wait(cookie);
 	return done;
 }
 
+/*
+ * For helper devices: udev gets the flags but no semaphore to report to, so there
+ * is nothing to wait for and nothing that a kill could leave behind. Their links
+ * are udev's alone, and come and go when it finds the time: were a node made or
+ * removed here as well, the two would be in each other's way. Nothing needs the links;
+ * the kernel makes /dev/dm-N itself, and has made it when this returns.
+ */
+static int dmdev_run_helper(struct dm_task *task)
+{
+	uint16_t flags = DMDEV_HELPER_FLAGS;
+	uint32_t none = 0;
+	int done;
+
+	if (dmdev_udev_runs())
+		flags |= DM_UDEV_DISABLE_LIBRARY_FALLBACK;
+	dm_udev_set_sync_support(0);
+	done = dm_task_set_cookie(task, &none, flags) && dm_task_run(task);
+	dm_udev_set_sync_support(dmdev_udev_runs());
+	dm_task_update_nodes();
+	return done;
+}
+
+static int dmdev_run_public(struct dm_task *task)
+{
+	/* Where udev runs, its rules make the nodes. */
+	return dmdev_run_waiting(task, DM_UDEV_DISABLE_LIBRARY_FALLBACK);
+}
+
 static int create(const char *name, const char *uuid, const struct dmtable *table,
-		  bool read_only, uint16_t flags, uint32_t *device, struct error *err)
+		  bool read_only, int (*run)(struct dm_task *), uint32_t *device,
+		  struct error *err)
 {
 	CLEANUP_TASK struct dm_task *task = dmdev_task_name(DM_DEVICE_CREATE, name);
 	struct dmdev_info info;
@@ -69,7 +115,7 @@ static int create(const char *name, const char *uuid, const struct dmtable *tabl
 
 	if (!task || !dm_task_set_uuid(task, uuid) || !dm_task_secure_data(task) ||
 	    (read_only && !dm_task_set_ro(task)) || dmtable_set(task, table) ||
-	    !dmdev_run_waiting(task, flags))
+	    !run(task))
 		return dmdev_fail(task, err, "create", name);
 	ret = dmdev_info_name(name, &info, err);
 	if (ret)
@@ -81,25 +127,24 @@ static int create(const char *name, const char *uuid, const struct dmtable *tabl
 int dmdev_create(const char *name, const char *uuid, const struct dmtable *table,
 		 bool read_only, uint32_t *device, struct error *err)
 {
-	return create(name, uuid, table, read_only, DMDEV_HELPER_FLAGS, device, err);
+	return create(name, uuid, table, read_only, dmdev_run_helper, device, err);
 }
 
 int dmdev_create_public(const char *name, const char *uuid, const struct dmtable *table,
 			uint32_t *device, struct error *err)
 {
-	/* Where udev runs, its rules make the nodes. */
-	return create(name, uuid, table, false, DM_UDEV_DISABLE_LIBRARY_FALLBACK, device,
-		      err);
+	return create(name, uuid, table, false, dmdev_run_public, device, err);
 }
 
-int dmdev_remove(const char *name, struct error *err)
+static int dmdev_remove_by(const char *name, int (*run)(struct dm_task *),
+			   struct error *err)
 {
 	CLEANUP_TASK struct dm_task *task = dmdev_task_name(DM_DEVICE_REMOVE, name);
 	struct error ignored = ERROR_INIT;
 	struct dmdev_info info;
 
 	/* The library tries 25 times, 200 ms apart, while it is busy. */
-	if (task && dm_task_retry_remove(task) && dmdev_run_waiting(task, DMDEV_HELPER_FLAGS))
+	if (task && dm_task_retry_remove(task) && run(task))
 		return 0;
 	dmdev_fail(task, err, "remove", name);
 	if (dmdev_info_name(name, &info, &ignored) == -ENODEV) {
@@ -107,6 +152,21 @@ int dmdev_remove(const char *name, struct error *err)
 		return 0;
 	}
 	return err->code;
+}
+
+int dmdev_remove(const char *name, struct error *err)
+{
+	return dmdev_remove_by(name, dmdev_run_helper, err);
+}
+
+static int dmdev_run_farewell(struct dm_task *task)
+{
+	return dmdev_run_waiting(task, DMDEV_HELPER_FLAGS);
+}
+
+int dmdev_remove_public(const char *name, struct error *err)
+{
+	return dmdev_remove_by(name, dmdev_run_farewell, err);
 }
 
 int dmdev_load(uint32_t device, const struct dmtable *table, bool read_only,
@@ -172,6 +232,25 @@ int dmdev_resume(uint32_t device, uint32_t *cookie, struct error *err)
 		if (!dmdev_again(task, attempt))
 			return dmdev_fail(task, err, "resume", number);
 	}
+}
+
+int dmdev_expect(uint32_t device, uint32_t *cookie, struct error *err)
+{
+	CLEANUP_TASK struct dm_task *task = dmdev_task(DM_DEVICE_RESUME, device);
+	char number[24];
+
+	dmdev_number(device, number);
+	/* Never run: it only counts. */
+	if (!task || !dmdev_cookie(task, 0, cookie))
+		return dmdev_fail(task, err, "prepare udev's answer for", number);
+	return 0;
+}
+
+void dmdev_unexpect(uint32_t *cookie)
+{
+	if (*cookie)
+		dmdev_forget(*cookie);
+	*cookie = 0;
 }
 
 void dmdev_release(void)

@@ -42,6 +42,7 @@ struct guardian {
 	unsigned limit_ms;
 	size_t count;
 	uint32_t devices[VOLUME_GROUP_MAX];
+	uint32_t cookies[VOLUME_GROUP_MAX];
 	struct dm_ioctl request;	/* scratch: the kernel answers in it */
 };
 
@@ -57,7 +58,8 @@ static int guardian_ioctl(struct guardian *guardian, size_t index, uint32_t flag
 	request->data_size = sizeof(*request);
 	request->data_start = offsetof(struct dm_ioctl, data);
 	request->flags = flags;
-	request->event_nr = flags & DM_SUSPEND_FLAG ? 0 : GUARDIAN_UDEV_FLAGS;
+	request->event_nr = flags & DM_SUSPEND_FLAG ? 0 :
+		GUARDIAN_UDEV_FLAGS | (guardian->cookies[index] & 0xffffu);
 	request->dev = (minor_number & 0xff) | DEVICE_MAJOR(device) << 8 |
 		       (uint64_t)(minor_number & ~0xffu) << 12;
 	return ioctl(guardian->control, DM_DEV_SUSPEND, request) < 0 ? -errno : 0;
@@ -171,8 +173,8 @@ static int guardian_fork(struct guardian *guardian, struct error *err)
 	return 0;
 }
 
-int guardian_start(const uint32_t *devices, size_t count, unsigned limit_ms,
-		   struct guardian **out, struct error *err)
+int guardian_start(const uint32_t *devices, const uint32_t *cookies, size_t count,
+		   unsigned limit_ms, struct guardian **out, struct error *err)
 {
 	struct guardian *guardian = calloc(1, sizeof(*guardian));
 	int ret = 0;
@@ -184,6 +186,7 @@ int guardian_start(const uint32_t *devices, size_t count, unsigned limit_ms,
 	guardian->limit_ms = limit_ms ? limit_ms : GUARDIAN_LIMIT_MS;
 	guardian->count = count;
 	memcpy(guardian->devices, devices, count * sizeof(*devices));
+	memcpy(guardian->cookies, cookies, count * sizeof(*cookies));
 	guardian->state = mmap(NULL, sizeof(*guardian->state), PROT_READ | PROT_WRITE,
 			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (guardian->state == MAP_FAILED) {

@@ -17,11 +17,11 @@ struct guardian;
 
 /*
  * Forks the guardian, locks the memory of both, prepares every request. The
- * devices must have their new tables in the inactive slot already.
- * `limit_ms` 0: 10 s.
+ * devices must have their new tables in the inactive slot already. `cookies`: of the
+ * events that resuming them makes (dmdev_expect). `limit_ms` 0: 10 s.
  */
-int guardian_start(const uint32_t *devices, size_t count, unsigned limit_ms,
-		   struct guardian **guardian, struct error *err);
+int guardian_start(const uint32_t *devices, const uint32_t *cookies, size_t count,
+		   unsigned limit_ms, struct guardian **guardian, struct error *err);
 
 /*
  * Suspends all in order, notes the time, resumes all. On failure all run again

@@ -64,19 +64,13 @@ static int leftovers_has_window(uint32_t device, bool inactive, uint32_t origin,
 	return ret;
 }
 
-/* Resumes and waits for udev: what we take away next must not be looked at. */
-static int leftovers_resume(uint32_t device, struct error *err)
-{
-	uint32_t cookie = 0;
-	int ret = dmdev_resume(device, &cookie, err);
-
-	dmdev_wait(cookie);
-	return ret;
-}
-
-/* The volume runs on V-origin: loads and starts its own table. */
+/*
+ * The volume runs on V-origin: loads and starts its own table. What udev does about
+ * it goes on meanwhile: it looks at the volume, which has no more to do with the
+ * helpers by then.
+ */
 static int leftovers_restore(uint32_t device, uint32_t real, bool read_only,
-			     struct error *err)
+			     uint32_t *cookie, struct error *err)
 {
 	CLEANUP(dmtable_fini) struct dmtable own = { NULL, 0 };
 	int ret = dmdev_table(real, false, &own, err);
@@ -88,14 +82,24 @@ static int leftovers_restore(uint32_t device, uint32_t real, bool read_only,
 		ret = dmdev_load(device, &own, read_only, err);
 	if (!ret) {
 		boundary_stage("own-loaded");
-		ret = leftovers_resume(device, err);
+		ret = dmdev_resume(device, cookie, err);
 	}
 	boundary_stage("own-live");
 	return ret;
 }
 
+/* To be suspended once more: udev has to be done with it first. */
+static int leftovers_resume(uint32_t device, struct error *err)
+{
+	uint32_t cookie = 0;
+	int ret = dmdev_resume(device, &cookie, err);
+
+	dmdev_wait(cookie);
+	return ret;
+}
+
 static int leftovers_free_user(uint32_t device, const struct leftovers *left,
-			       struct error *err)
+			       uint32_t *cookie, struct error *err)
 {
 	uint32_t origin = left->origin_device;
 	struct dmdev_info info;
@@ -116,7 +120,8 @@ static int leftovers_free_user(uint32_t device, const struct leftovers *left,
 	if (!ret)
 		ret = leftovers_has_window(device, false, origin, &live, err);
 	if (!ret && live)
-		ret = leftovers_restore(device, left->real_device, info.read_only, err);
+		ret = leftovers_restore(device, left->real_device, info.read_only, cookie,
+					err);
 	if (ret) {
 		error_prefix(err, "cannot give volume %s its own table back", info.name);
 		error_hint(err, "the volume works on; run clawback again to retry");
@@ -124,7 +129,8 @@ static int leftovers_free_user(uint32_t device, const struct leftovers *left,
 	return ret;
 }
 
-static int leftovers_free_volume(const struct leftovers *left, struct error *err)
+static int leftovers_free_volume(const struct leftovers *left, uint32_t *cookie,
+				 struct error *err)
 {
 	struct leftovers_users users = { .count = 0 };
 	uint32_t origin = left->origin_device;
@@ -135,7 +141,7 @@ static int leftovers_free_volume(const struct leftovers *left, struct error *err
 				 DEVICE_MAJOR(origin), DEVICE_MINOR(origin),
 				 error_text(ret));
 	for (size_t i = 0; i < users.count && !ret; i++)
-		ret = leftovers_free_user(users.devices[i], left, err);
+		ret = leftovers_free_user(users.devices[i], left, cookie, err);
 	return ret;
 }
 
@@ -171,12 +177,12 @@ static void leftovers_remove_route(const struct leftovers *left,
 }
 
 int leftovers_remove(const struct leftovers *left, struct tracker *tracker,
-		     unsigned *removed, struct error *err)
+		     uint32_t *cookie, unsigned *removed, struct error *err)
 {
 	int ret = 0;
 
 	if (left->origin[0])
-		ret = leftovers_free_volume(left, err);
+		ret = leftovers_free_volume(left, cookie, err);
 	if (!ret)
 		ret = leftovers_remove_device(left->snap, removed, err);
 	if (!ret)
@@ -291,14 +297,15 @@ static int leftovers_find(struct leftovers_list *list, struct error *err)
 }
 
 int leftovers_remove_of(const struct uuid *id, struct tracker *tracker,
-			unsigned *removed, struct error *err)
+			uint32_t *cookie, unsigned *removed, struct error *err)
 {
 	struct leftovers_list list = { NULL, 0, err };
 	int ret = leftovers_find(&list, err);
 
 	for (size_t i = 0; i < list.count && !ret; i++)
 		if (uuid_equal(&list.items[i].id, id))
-			ret = leftovers_remove(&list.items[i], tracker, removed, err);
+			ret = leftovers_remove(&list.items[i], tracker, cookie, removed,
+					       err);
 	free(list.items);
 	return ret;
 }
@@ -310,6 +317,7 @@ static int leftovers_recover(const char *state_folder, const struct leftovers *l
 {
 	CLEANUP_CLOSE int lock = -1;
 	char path[PATH_MAX];
+	uint32_t cookie = 0;
 	int ret;
 
 	/* A volume that this state folder does not know has no lock in it. */
@@ -325,7 +333,10 @@ static int leftovers_recover(const char *state_folder, const struct leftovers *l
 			return ret;
 	}
 	/* Listed anew: before we had the lock, a run may just have ended. */
-	return leftovers_remove_of(&left->id, tracker, removed, err);
+	ret = leftovers_remove_of(&left->id, tracker, &cookie, removed, err);
+	/* Under the lock: the next run suspends the volume. */
+	dmdev_wait(cookie);
+	return ret;
 }
 
 int boundary_recover(const char *state_folder, unsigned *removed,

@@ -20,7 +20,7 @@ struct snapshot {
 	/* dm */
 	char real_name[128], snap_name[128];
 	uint32_t real_device, origin_device, snap_device;
-	uint32_t cookie;			/* of V's resume, to be waited for */
+	uint32_t cookie;			/* of V's resumes, to be waited for */
 
 	/* none: counters when it had come to rest */
 	struct tracker_ledger quiet;
@@ -36,6 +36,8 @@ struct snapshot_provider_ops {
 	int (*check)(struct snapshot *snapshot, struct error *err);
 	int (*fill)(struct snapshot *snapshot, unsigned *percent,
 		    struct error *err);
+	/* Waits, bounded, until udev has handled what it was told of the volume. */
+	void (*settle)(struct snapshot *snapshot);
 	/* Undoes whatever was done, as far as it got; may be called again. */
 	int (*release)(struct snapshot *snapshot, struct error *err);
 };
@@ -63,13 +65,14 @@ void leftovers_device_uuid(const struct uuid *id, const char *kind,
  * Gives every volume that runs on these helpers, or has them in its inactive
  * slot, its own table back and removes them and the tracker's alias. Stops at
  * the first thing that fails; running it again goes on from there. Adds to
- * `removed`. The caller holds the volume's lock.
+ * `removed`. The caller holds the volume's lock, and waits for `cookie` (dm.h), in
+ * any case.
  */
 int leftovers_remove(const struct leftovers *left, struct tracker *tracker,
-		     unsigned *removed, struct error *err);
+		     uint32_t *cookie, unsigned *removed, struct error *err);
 /* The same for whatever exists of volume `id`. */
 int leftovers_remove_of(const struct uuid *id, struct tracker *tracker,
-			unsigned *removed, struct error *err);
+			uint32_t *cookie, unsigned *removed, struct error *err);
 
 /*
  * A volume's own device-mapper table, also while a snapshot of ours stands (place.c;

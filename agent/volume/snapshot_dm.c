@@ -202,11 +202,13 @@ static int snapshot_dm_prepare(struct snapshot *snapshot, struct error *err)
 	char where[512];
 	struct dmdev_info info;
 	unsigned removed = 0;
+	uint32_t cookie = 0;
 	bool writable;
 	int ret;
 
 	/* The caller holds the lock: what there is belongs to a dead run. */
-	ret = leftovers_remove_of(&volume->id, snapshot->tracker, &removed, err);
+	ret = leftovers_remove_of(&volume->id, snapshot->tracker, &cookie, &removed, err);
+	dmdev_wait(cookie);
 	if (!ret)
 		ret = snapshot_check_volume(volume, &info, err);
 	if (!ret)
@@ -264,8 +266,8 @@ static int snapshot_dm_switched(struct snapshot *snapshot, struct error *err)
 		ret = error_set(err, -EBUSY, "volume %s: another program changed the table of %s during the snapshot",
 				volume->name, volume->device.path);
 	if (!ret)
-		ret = dmdev_node(snapshot->snap_name, snapshot->snap_device,
-				 volume->read_path, sizeof(volume->read_path), err);
+		ret = dmdev_node_now(snapshot->snap_name, snapshot->snap_device,
+				     volume->read_path, sizeof(volume->read_path), err);
 	return ret ? ret : snapshot_refresh(volume->read_path, err);
 }
 
@@ -307,15 +309,21 @@ static int snapshot_dm_check(struct snapshot *snapshot, struct error *err)
 	return 0;
 }
 
+/* Before V is suspended once more, and at last. */
+static void snapshot_dm_settle(struct snapshot *snapshot)
+{
+	dmdev_wait(snapshot->cookie);
+	snapshot->cookie = 0;
+}
+
 static int snapshot_dm_release(struct snapshot *snapshot, struct error *err)
 {
 	unsigned removed = 0;
 	int ret;
 
-	dmdev_wait(snapshot->cookie);
-	snapshot->cookie = 0;
+	snapshot_dm_settle(snapshot);
 	ret = leftovers_remove_of(&snapshot->volume->id, snapshot->tracker,
-				  &removed, err);
+				  &snapshot->cookie, &removed, err);
 	return ret ? error_prefix(err, "volume %s", snapshot->volume->name) : 0;
 }
 
@@ -325,5 +333,6 @@ const struct snapshot_provider_ops snapshot_dm_ops = {
 	.switched = snapshot_dm_switched,
 	.check = snapshot_dm_check,
 	.fill = snapshot_status,
+	.settle = snapshot_dm_settle,
 	.release = snapshot_dm_release,
 };

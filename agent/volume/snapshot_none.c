@@ -156,6 +156,11 @@ static int none_fill(struct snapshot *snapshot, unsigned *percent, struct error 
 	return 0;
 }
 
+static void none_settle(struct snapshot *snapshot)
+{
+	(void)snapshot;
+}
+
 static int none_release(struct snapshot *snapshot, struct error *err)
 {
 	(void)snapshot;
@@ -169,5 +174,6 @@ const struct snapshot_provider_ops snapshot_none_ops = {
 	.switched = none_switched,
 	.check = none_check,
 	.fill = none_fill,
+	.settle = none_settle,
 	.release = none_release,
 };

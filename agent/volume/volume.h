@@ -218,9 +218,21 @@ int boundary_fill(struct boundary *boundary, unsigned *percent,
 		  struct error *err);
 
 /*
- * Puts the volumes' own tables back, removes every helper device, frees all, also
- * when it fails: then the rest is boundary_recover's. NULL is fine. Nothing may
- * have read_path open any more (it waits 5 s for that).
+ * Puts the volumes' own tables back and removes every helper device; what failed is
+ * boundary_recover's. Nothing may have read_path open any more (it waits 5 s for
+ * that). udev is still at work on it afterwards: boundary_close has to follow.
+ */
+int boundary_drop(struct boundary *boundary, struct error *err);
+/*
+ * Waits, bounded, until udev has handled what it was told of the volumes so far. Else
+ * that is done when the time comes; a process that dies until then leaves a
+ * semaphore behind for each of them.
+ */
+void boundary_settle(struct boundary *boundary);
+/*
+ * Drops it, unless that was done; waits, bounded, for udev, since the next
+ * boundary must not suspend a volume that it still looks at; frees all, also when
+ * it fails. NULL is fine.
  */
 int boundary_close(struct boundary *boundary, struct error *err);
 

@@ -4,7 +4,7 @@
 # finishes. Trust stays, and the next incremental holds just what was written. In a random
 # life of all kinds of points, of forgetting and pruning, every rewind is exact.
 #
-# timeout: 200
+# timeout: 300
 # full-timeout: 1800
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
@@ -12,7 +12,7 @@ own_mounts=1
 
 [ "$(id -u)" = 0 ] || skip "not root"
 RANDOM=$((CLAWBACK_SEED % 32768))
-mib=96 kills=20 rounds=24
+mib=64 kills=20 rounds=16
 ! is_full || { mib=3072 kills=60 rounds=200; }
 clawback_begin "$work/repository" open
 

@@ -2,7 +2,7 @@
 # kill -9 and errors at every named fault point of a rewind: run again, with a safety
 # point or without one, it finishes, trusted all the time, and no mark is lost.
 #
-# timeout: 200
+# timeout: 300
 # full-timeout: 900
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"

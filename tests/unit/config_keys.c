@@ -83,6 +83,7 @@ static void model_start(struct config *model, struct config_volume *volume,
 	model->agent.schedule.idle_point_ns = 86400000000000u;
 	model->notify.on = NOTIFY_ON_FAILURE | NOTIFY_ON_WARNING | NOTIFY_ON_RECOVERY;
 	model->notify.interval_ns = 900000000000u;
+	model->agent.drill.timeout_ns = 600000000000u;
 	if (!is_volume(row))
 		return;
 	strcpy(volume->name, "v");
@@ -90,6 +91,7 @@ static void model_start(struct config *model, struct config_volume *volume,
 	volume->fingerprints = volume->skip_unchanged = true;
 	volume->spot_checks = 32;
 	volume->schedule = model->agent.schedule;
+	volume->drill = model->agent.drill;
 	volume->hook.timeout_ns = 30000000000u;
 	model->volumes = volume;
 	model->volume_count = 1;
@@ -449,6 +451,37 @@ static void recipients(void **state)
 	assert_int_equal(err.exit, EXIT_USAGE);
 }
 
+static void prices(void **state)
+{
+	static const struct { const char *text; uint64_t price; } good[] = {
+		{ "0", 0 }, { "0.09", 90000000 }, { "0.0004", 400000 }, { "12", 12000000000u },
+		{ "1.0000000019", 1000000001 }, { "1000000", 1000000000000000u },
+	};
+	static const char *const bad[] = { "-1", ".5", "1.", "1,5", "1e3", "1000001", "$1" };
+	static struct config config;
+	char text[200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		snprintf(text, sizeof(text), "[repository]\nprice_get = %s\n", good[i].text);
+		config_expect_good(text, &config);
+		assert_true(config.repository.priced);
+		assert_int_equal(config.repository.price_get, good[i].price);
+		assert_int_equal(config.repository.price_egress, 0);
+		config_fini(&config);
+		snprintf(text, sizeof(text), "[store s]\nurl = file:///s\nprice_egress = %s\n",
+			 good[i].text);
+		config_expect_good(text, &config);
+		assert_false(config.repository.priced);
+		assert_int_equal(config.stores[0].price_egress, good[i].price);
+		config_fini(&config);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text), "[repository]\nprice_egress = %s\n", bad[i]);
+		config_expect_bad(text, 2, "price_egress");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -462,6 +495,7 @@ int main(void)
 		cmocka_unit_test(compression),
 		cmocka_unit_test(policies),
 		cmocka_unit_test(recipients),
+		cmocka_unit_test(prices),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,8 +9,8 @@ differs() { echo "FAILED: $*"; bad=1; }
 mandoc -T lint -W warning docs/clawback.8 docs/clawback.conf.5 || differs "mandoc complains"
 
 # Verbs, both ways.
-"$program" --help | sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' | sort >"$work/help-verbs"
-sed -n 's/^\.It Cm \([a-z]*\).*/\1/p' docs/clawback.8 | sort -u >"$work/page-verbs"
+"$program" --help | sed -n 's/^  \([a-z-]*\)  *[A-Z].*/\1/p' | sort >"$work/help-verbs"
+sed -n 's/^\.It Cm \([a-z-]*\).*/\1/p' docs/clawback.8 | sort -u >"$work/page-verbs"
 [ -s "$work/help-verbs" ] || differs "no verb in --help"
 diff "$work/help-verbs" "$work/page-verbs" || differs "verbs: --help (<) and clawback.8 (>)"
 

@@ -30,7 +30,10 @@ agent/disk/report.c disk_report
 agent/pipeline/frame_decode.c pipeline_frame
 agent/pipeline/segment.c pipeline_segment
 agent/protect/daemon_file.c protect_facts
+agent/protect/drill_file.c protect_drills
 agent/protect/replicas_file.c protect_replicas
+agent/repo/drill.c repo_drill
+agent/repo/drill_json.c repo_drill
 agent/repo/json.c repo_manifest
 agent/repo/map_seal.c repo_map
 agent/repo/pack_index.c repo_pack
@@ -44,6 +47,7 @@ agent/repo/repo.c repo_root
 agent/repo/repo_volume.c repo_volume
 agent/repo/retention.c repo_retention
 agent/repo/retention_json.c repo_retention
+agent/restore/journal_codec.c restore_journal
 agent/restore/plan.c restore_plan
 agent/store/credentials.c store_credentials
 agent/store/s3_endpoint.c store_url

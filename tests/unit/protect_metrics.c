@@ -227,6 +227,29 @@ static void reads_back(void **context)
 	assert_none(&parsed, "clawback_store_last_success_timestamp_seconds", "far", NULL);
 }
 
+static void drills(void **context)
+{
+	static const struct metrics_drill both[] = {
+		{ .volume = "v", .passed = true, .last_ns = UINT64_C(1795000004000000000),
+		  .passed_ns = UINT64_C(1795000004000000000), .duration_ns = 3 * SECOND,
+		  .rto_ns = SECOND / 2 },
+		{ .volume = "w", .last_ns = UINT64_C(1795000005000000000), .duration_ns = SECOND },
+	};
+	const struct metrics metrics = { .drills = both, .drill_count = 2 };
+	static struct parsed parsed;
+
+	(void)context;
+	parse(&metrics, &parsed);
+	assert_value(1, &parsed, "clawback_drill_success", "v", NULL);
+	assert_value(0, &parsed, "clawback_drill_success", "w", NULL);
+	assert_value(1795000004, &parsed, "clawback_drill_last_success_timestamp_seconds", "v", NULL);
+	assert_none(&parsed, "clawback_drill_last_success_timestamp_seconds", "w", NULL);
+	assert_value(1795000005, &parsed, "clawback_drill_last_timestamp_seconds", "w", NULL);
+	assert_value(0.5, &parsed, "clawback_drill_rto_seconds", "v", NULL);
+	assert_none(&parsed, "clawback_drill_rto_seconds", "w", NULL);
+	assert_value(3, &parsed, "clawback_drill_duration_seconds", "v", NULL);
+}
+
 static void retentions(void **context)
 {
 	static const struct metrics_retention both[] = {
@@ -272,7 +295,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_back),
-		cmocka_unit_test(retentions),
+		cmocka_unit_test(drills), cmocka_unit_test(retentions),
 		cmocka_unit_test(says_what_is_not_known),
 	};
 

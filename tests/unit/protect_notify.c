@@ -75,6 +75,8 @@ static bool model_event(struct past *past, const struct notify_rules *rules,
 		told = on && since(past, kind, NOTIFY_CYCLE_FAILED, true, &count);
 	else if (kind == NOTIFY_STORE_RECOVERED)
 		told = on && since(past, kind, NOTIFY_STORE_LAGS, true, &count);
+	else if (kind == NOTIFY_DRILL_RECOVERED)
+		told = on && since(past, kind, NOTIFY_DRILL_FAILED, true, &count);
 	else if (kind == NOTIFY_RETENTION_RECOVERED)
 		told = on && since(past, kind, NOTIFY_RETENTION_FAILED, true, &count);
 	else {

@@ -79,7 +79,7 @@ LAB void lab_end(void)
 	boundary_recover(LAB_STATE, &removed, &err);
 	lab_stop_writers();
 	for (size_t i = 0; i < lab_count; i++) {
-		if (dmdev_remove(lab_volumes[i].name, &err))
+		if (dmdev_remove_public(lab_volumes[i].name, &err))
 			fprintf(stderr, "lab: %s\n", err.message);
 		close(lab_volumes[i].lower_fd);
 	}

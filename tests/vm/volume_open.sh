@@ -60,6 +60,7 @@ check_links "while open"
 seq 1 30000 >"$work/mnt/file"
 sync
 for helper in /dev/mapper/clawback-*; do
+	[ -L "$helper" ] || fail "$helper is not udev's link"
 	! udevadm info -q property "$(readlink -f "$helper")" | grep -E 'ID_FS_' ||
 		fail "$helper was looked at"
 done
@@ -75,6 +76,58 @@ close_volume
 no_helpers
 check_links "after it"
 cmp "$work/mnt/file" <(seq 1 30000)
+
+echo "== udev's part"
+# Slow before anything is read of the device: a rule that finds it suspended skips
+# blkid, and the links by label and UUID are gone. So the event of the switch has to be
+# over before the volume's own table is put back, which suspends it once more.
+make_disk second 32M
+make_linear_volume other labother "$second"
+# Run before udev answers whoever waits for it.
+printf '#!/bin/sh\nread -r now rest </proc/uptime\necho "$1 $now" >>%s\n' "$work/handled" >"$work/handle"
+chmod +x "$work/handle"
+mkdir -p /run/udev/rules.d
+printf 'ACTION=="change", KERNEL=="%s|%s", PROGRAM="/bin/sleep 1", RUN+="%s %%k"\n' "${node##*/}" \
+	"$(basename "$(readlink -f "$other")")" "$work/handle" >/run/udev/rules.d/50-lab-slow.rules
+defer rm -f /run/udev/rules.d/50-lab-slow.rules
+udevadm control --reload
+udevadm settle
+# come_and_go VOLUME...: notes when the kernel told of a change and when udev had handled it.
+come_and_go() {
+	local monitor
+	rm -f "$work/handled"
+	stdbuf -oL udevadm monitor --kernel --subsystem-match=block >"$work/events" &
+	monitor=$!
+	defer quiet_kill $monitor
+	wait_for 20 grep -q "^KERNEL" "$work/events"
+	"$program" "$@" </dev/null >"$work/out" 2>"$work/message" || fail "$(cat "$work/message")"
+	cp "$work/handled" "$work/handled.end"
+	udevadm settle
+	kill $monitor
+	wait $monitor 2>/dev/null || true
+	no_helpers
+	! ipcs -s | grep -i "^0x0*d4d" || fail "a semaphore for udev is left"
+}
+quiet_kill() { kill "$1" 2>/dev/null || true; }
+# The first event is handled before the kernel tells of the second, and that at the end.
+assert_in_turn() {
+	local told handled
+	mapfile -t told < <(sed -n "s,^KERNEL *\[\(.*\)\] change .*/${1##*/} .*,\1,p" "$work/events")
+	mapfile -t handled < <(sed -n "s,^${1##*/} ,,p" "$work/handled.end")
+	assert_equal "2 2" "${#told[@]} ${#handled[@]}" "events of $1, told and handled ($2)"
+	awk -v told="${told[1]}" -v handled="${handled[0]}" 'BEGIN { exit !(handled <= told + 0.02) }' ||
+		fail "$1 was suspended at ${told[1]} s, but udev busy with it until ${handled[0]} s ($2)"
+	echo "  $2: ${1##*/} handled at ${handled[0]} s, suspended again at ${told[1]} s"
+}
+come_and_go "labvol=$volume"
+assert_in_turn "$node" "a single volume"
+check_links "after a slow udev"
+come_and_go "labvol=$volume" "labother=$other"
+assert_in_turn "$node" "in a group"
+assert_in_turn "$(readlink -f "$other")" "in a group"
+check_links "after a group"
+rm /run/udev/rules.d/50-lab-slow.rules
+udevadm control --reload
 
 echo "== COW stores"
 mkdir "$work/cow"
