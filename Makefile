@@ -80,7 +80,7 @@ say =
 endif
 
 # Rooms from the top down: each may use those to its right.
-ROOMS := agent/cli agent/kit agent/nbd agent/protect agent/drill agent/serve agent/restore agent/config agent/repo agent/pipeline \
+ROOMS := agent/cli agent/kit agent/nbd agent/recover agent/protect agent/drill agent/serve agent/restore agent/config agent/repo agent/pipeline \
 	agent/adopt agent/disk agent/volume agent/store agent/crypto bpf blockmap agent/policy agent/base
 room_name = $(notdir $(1))
 room_sources = $(filter-out %.bpf.c,$(wildcard $(1)/*.c))
@@ -225,6 +225,11 @@ install: $(BUILD)/clawback $(PLUGIN)
 	for hook in postgresql-checkpoint mariadb-lock mongodb-lock drill-postgresql; do \
 		install -D -m 755 scripts/hooks/$$hook \
 			$(DESTDIR)$(PREFIX)/lib/clawback/hooks/$$hook || exit; done
+	install -D -m 755 scripts/rescue-image $(DESTDIR)$(PREFIX)/lib/clawback/rescue-image
+	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/clawback/rescue
+	for part in init session ask dhcp trim; do \
+		install -m 755 scripts/rescue/$$part $(DESTDIR)$(PREFIX)/lib/clawback/rescue/ || exit; done
+	install -m 644 scripts/rescue/grub.cfg $(DESTDIR)$(PREFIX)/lib/clawback/rescue/
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
 	install -d -m 700 $(DESTDIR)/var/lib/clawback
 

@@ -71,7 +71,7 @@ extern const struct cli_verb verb_doctor, verb_keygen, verb_init, verb_attach,
 	verb_detach, verb_handover, verb_status, verb_backup, verb_points, verb_show, verb_restore,
 	verb_verify, verb_forget, verb_keep, verb_prune, verb_adopt, verb_release, verb_protect,
 	verb_replicate, verb_drill, verb_recovery_kit, verb_serve, verb_mount, verb_umount,
-	verb_export;
+	verb_export, verb_recover;
 
 /* Fills `cli` from the words behind the verb. *help is set when --help was asked. */
 int cli_parse(struct cli *cli, int argc, char **argv, bool *help, struct error *err);

@@ -16,7 +16,7 @@ const struct cli_verb *const cli_verbs[] = {
 	&verb_backup, &verb_protect, &verb_points, &verb_show, &verb_restore, &verb_serve,
 	&verb_mount, &verb_umount, &verb_export, &verb_verify, &verb_drill,
 	&verb_forget, &verb_keep, &verb_prune, &verb_replicate, &verb_adopt, &verb_release,
-	&verb_recovery_kit, NULL,
+	&verb_recover, &verb_recovery_kit, NULL,
 };
 
 static const struct cli_verb *verb_find(const char *name)

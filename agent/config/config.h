@@ -188,6 +188,12 @@ struct config {
 		struct config_drill drill;	/* of volumes that say nothing else */
 	} agent;
 	struct config_notify notify;
+	struct {				/* clawback recover; options go before it */
+		char at[64];			/* "" latest */
+		char recovery_key[PATH_MAX], passphrase_file[PATH_MAX];
+		char disks[1024];		/* "NAME:/dev/…" and more, with blanks between */
+		bool erase, grow, verify, unattended;
+	} recover;
 	struct config_volume *volumes;		/* and disks, in the file's order */
 	size_t volume_count;
 	struct config_group *groups;		/* one for each that a volume is in */

@@ -68,6 +68,18 @@ static const struct key agent_keys[] = {
 	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
 };
 
+static const struct key recover_keys[] = {
+	{ "at", KEY_TEXT, FIELD(struct config, recover.at), 0, 0 },
+	{ "recovery_key", KEY_PATH, FIELD(struct config, recover.recovery_key), 0, 0 },
+	{ "passphrase_file", KEY_PATH, FIELD(struct config, recover.passphrase_file), 0, 0 },
+	{ "disks", KEY_TEXT, FIELD(struct config, recover.disks), 0, 0 },
+	{ "erase", KEY_BOOL, FIELD(struct config, recover.erase), 0, 0 },
+	{ "grow", KEY_BOOL, FIELD(struct config, recover.grow), 0, 0 },
+	{ "verify", KEY_BOOL, FIELD(struct config, recover.verify), 0, 0 },
+	{ "unattended", KEY_BOOL, FIELD(struct config, recover.unattended), 0, 0 },
+	{ NULL, KEY_TEXT, 0, 0, 0, 0 },
+};
+
 static const struct key volume_keys[] = {
 	{ "device", KEY_PATH, FIELD(struct config_volume, device), 0, 0 },
 	{ "group", KEY_TEXT, FIELD(struct config_volume, group), 0, 0 },
@@ -484,11 +496,22 @@ static int further_assign(struct config *config, const char *name, const char *k
 	return 0;
 }
 
+/* What comes afterwards is the rescue system's to do, which reads it by itself. */
+static int recover_assign(struct config *config, const char *key, const char *value,
+			  struct error *err)
+{
+	if (strcmp(key, "afterwards"))
+		return assign_from(recover_keys, config, key, value, err);
+	if (strcmp(value, "stay") && strcmp(value, "reboot") && strcmp(value, "poweroff"))
+		return config_bad_value(err, key, value, "give stay, reboot or poweroff");
+	return 0;
+}
+
 static int no_section(const char *section, struct error *err)
 {
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "[%.100s] is no section; there are "
-			      "[repository], [store NAME], [agent], [notify], [volume NAME], "
-			      "[group NAME] and [disk NAME]",
+			      "[repository], [store NAME], [agent], [notify], [recover], "
+			      "[volume NAME], [group NAME] and [disk NAME]",
 			      section);
 }
 
@@ -503,7 +526,7 @@ int config_section(struct config *config, const char *section, struct error *err
 	if (!strncmp(section, "store ", 6))
 		return store_named(config, section + 6, err) ? 0 : err->code;
 	if (!strcmp(section, "repository") || !strcmp(section, "agent") ||
-	    !strcmp(section, "notify"))
+	    !strcmp(section, "notify") || !strcmp(section, "recover"))
 		return 0;
 	return no_section(section, err);
 }
@@ -524,6 +547,8 @@ int config_assign(struct config *config, const char *section, const char *key,
 		ret = agent_assign(config, key, value, err);
 	else if (!strcmp(section, "notify"))
 		ret = notify_assign(&config->notify, key, value, err);
+	else if (!strcmp(section, "recover"))
+		ret = recover_assign(config, key, value, err);
 	else if (!strncmp(section, "volume ", 7))
 		ret = volume_assign(config, section + 7, key, value, err);
 	else if (!strncmp(section, "disk ", 5))

@@ -22,6 +22,9 @@ struct restore_target_options {
 	bool force;		/* an existing non-empty regular file may be replaced */
 	bool in_place;		/* keep what is there: only differing blocks are written */
 	bool cached;		/* all through the page cache: it is read meanwhile, too */
+	/* Of a device: what is a hole in the point stays as it is, and what lies beyond the
+	 * device's end, which may be too small, is left out. Not to be verified. */
+	bool data_only;
 	/* As in restore_options, and the point: a file that this journal says to be a
 	 * broken restore of it is kept, and needs no `force`. NULL is fine for both. */
 	const char *journal;

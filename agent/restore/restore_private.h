@@ -62,6 +62,8 @@ struct restore_target {
 	char *path;
 	bool is_device;
 	bool in_place, cached;
+	bool data_only;
+	uint64_t bytes;		/* of a device */
 	bool created;		/* by us: removed again if nothing was written */
 	bool resumes;		/* a broken restore: what is there is kept and compared */
 	atomic_bool touched;	/* its content was changed */

@@ -90,7 +90,8 @@ static int target_open_device(struct restore_target *target,
 	if (ioctl(target->fd, BLKGETSIZE64, &have) < 0)
 		return error_set(err, -errno, "asking the size of %s: %s",
 				 target->path, error_text(errno));
-	if (have < bytes)
+	target->bytes = have;
+	if (have < bytes && !target->data_only)
 		return error_set(err, -ENOSPC, "restoring to %s: it has %" PRIu64
 				 " bytes, the volume %" PRIu64 "; choose a target at "
 				 "least as large", target->path, have, bytes);
@@ -168,6 +169,7 @@ int restore_target_open(const char *path,
 		return error_set(err, -ENOMEM, "opening %s: out of memory", path);
 	new->in_place = options->in_place;
 	new->cached = options->cached;
+	new->data_only = options->data_only;
 	if (stat(path, &st) == 0) {
 		if (S_ISBLK(st.st_mode))
 			ret = target_open_device(new, &st, options->bytes, err);
@@ -233,7 +235,7 @@ int target_prepare(struct restore_target *target, uint64_t bytes,
 
 bool target_needs_holes(const struct restore_target *target)
 {
-	return target->is_device || target->in_place || target->resumes;
+	return (target->is_device && !target->data_only) || target->in_place || target->resumes;
 }
 
 bool target_is_device(const struct restore_target *target)

@@ -156,6 +156,12 @@ int target_put(struct restore_target *target, uint64_t offset,
 {
 	int ret;
 
+	if (target->data_only && target->is_device) {
+		if (offset >= target->bytes)
+			return 0;
+		if (length > target->bytes - offset)
+			length = (size_t)(target->bytes - offset);
+	}
 	if (!length)
 		return 0;
 	if (!target->in_place)
