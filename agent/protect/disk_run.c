@@ -31,79 +31,6 @@ struct disk_run {
 	bool stay_live;			/* file systems were held, and it did not help */
 };
 
-/* ---- the configuration's volumes ------------------------------------------------- */
-
-/* What is not there now has nothing to lie on. */
-static size_t volumes_found(const struct config *config, struct disk_volume *volumes)
-{
-	size_t count = 0;
-
-	for (size_t i = 0; i < config->volume_count; i++) {
-		const struct config_volume *volume = &config->volumes[i];
-		struct error ignored = ERROR_INIT;
-		struct volume_state state = { .dm_uuid = "" };
-		struct device_facts facts;
-		bool known;
-
-		if (volume->disk)
-			continue;
-		known = !volume_state_load(config->agent.state, volume->name, &state, &ignored);
-		if (device_find(volume->device, state.dm_uuid, &facts, &ignored))
-			continue;
-		volumes[count++] = (struct disk_volume){
-			.name = volume->name, .device = facts.device,
-			.has_id = known && state.head_point, .id = state.id,
-		};
-	}
-	return count;
-}
-
-static int layout_of(const struct config *config, const struct config_volume *disk,
-		     const struct device_facts *device, struct disk_layout *layout,
-		     struct error *err)
-{
-	CLEANUP_FREE struct disk_volume *volumes = calloc(config->volume_count,
-							  sizeof(*volumes));
-	struct disk_options options = { .volumes = volumes, .leave_out = disk->leave_out };
-	int ret;
-
-	if (!volumes)
-		return error_set(err, -ENOMEM, "looking at disk %s: out of memory", disk->name);
-	options.volume_count = volumes_found(config, volumes);
-	ret = disk_capture(device, &options, layout, err);
-	return ret ? error_prefix(err, "disk %s", disk->name) : 0;
-}
-
-int protect_disk_layout(const struct config *config, const struct config_volume *disk,
-			struct disk_layout *layout, struct error *err)
-{
-	struct device_facts device;
-	int ret = device_facts(disk->device, &device, err);
-
-	return ret ? error_prefix(err, "disk %s", disk->name)
-		   : layout_of(config, disk, &device, layout, err);
-}
-
-/* As text, but for what LVM writes above a group: when and by whom that was written. */
-static int layout_text(struct disk_layout *layout, char **text, struct error *err)
-{
-	char *whole[DISK_GROUPS_MAX];
-	int ret;
-
-	for (size_t i = 0; i < layout->group_count; i++) {
-		char *metadata = whole[i] = layout->groups[i].metadata, *at;
-		char begin[DISK_NAME_ROOM + 8];
-
-		snprintf(begin, sizeof(begin), "\n%s {", layout->groups[i].name);
-		at = strstr(metadata, begin);
-		layout->groups[i].metadata = at ? at : metadata;
-	}
-	ret = disk_layout_encode(layout, text, err);
-	for (size_t i = 0; i < layout->group_count; i++)
-		layout->groups[i].metadata = whole[i];
-	return ret;
-}
-
 /* ---- before ------------------------------------------------------------------------ */
 
 static int disk_prepare(struct disk_run *disk, struct error *err)
@@ -124,9 +51,9 @@ static int disk_prepare(struct disk_run *disk, struct error *err)
 	if (ret)
 		return error_prefix(err, "disk %s", volume->config->name);
 	volume->granularity_bytes = DISK_GRANULARITY_BYTES;
-	ret = layout_of(config, volume->config, &volume->device, &disk->layout, err);
+	ret = disk_layout_of(config, volume->config, &volume->device, &disk->layout, err);
 	if (!ret)
-		ret = layout_text(&disk->layout, &disk->before, err);
+		ret = disk_layout_text(&disk->layout, &disk->before, err);
 	if (!ret && uuid_new(&volume->point.run))
 		ret = error_set(err, -EIO, "no random numbers");
 	if (!ret)
@@ -297,13 +224,13 @@ static int disk_still_so(struct disk_run *disk, struct error *err)
 {
 	CLEANUP_FREE char *now = NULL;
 	struct disk_layout layout;
-	int ret = layout_of(disk->run->host->config, disk->volume->config, disk->device, &layout,
+	int ret = disk_layout_of(disk->run->host->config, disk->volume->config, disk->device, &layout,
 			    err);
 
 	if (ret)
 		return ret;
 	layout.time_ns = disk->layout.time_ns;
-	ret = layout_text(&layout, &now, err);
+	ret = disk_layout_text(&layout, &now, err);
 	disk_layout_fini(&layout);
 	if (ret || !strcmp(disk->before, now))
 		return ret;

@@ -107,6 +107,15 @@ int disk_backup(struct host *host, const struct config_volume *disk,
 		const struct backup_options *options, struct backup_result *result,
 		struct error *err);
 
+/*
+ * How the disk is laid out now (protect/disk_layout.c); and the same as text, to be
+ * compared: without what differs each time that LVM is asked. Caller frees *text.
+ */
+int disk_layout_of(const struct config *config, const struct config_volume *disk,
+		   const struct device_facts *device, struct disk_layout *layout,
+		   struct error *err);
+int disk_layout_text(struct disk_layout *layout, char **text, struct error *err);
+
 /* State for a volume that was never seen: new identity, untrusted. */
 int state_new(const struct config_volume *volume, struct volume_state *state,
 	      struct error *err);
