@@ -205,6 +205,8 @@ coverage:
 # ---- installing ---------------------------------------------------------------
 install: $(BUILD)/clawback $(PLUGIN)
 	install -D -m 755 $(BUILD)/clawback $(DESTDIR)$(PREFIX)/sbin/clawback
+	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/clawback
+	$(if $(PLUGIN),install -m 644 $(PLUGIN) $(DESTDIR)$(PREFIX)/lib/clawback/)
 	install -D -m 644 docs/clawback.8 $(DESTDIR)$(PREFIX)/share/man/man8/clawback.8
 	install -d -m 755 $(DESTDIR)$(PREFIX)/share/man/man5
 	sed 's|/usr/local/lib/clawback|$(PREFIX)/lib/clawback|' docs/clawback.conf.5 \
