@@ -39,6 +39,10 @@ sort >"$work/wanted" <<-END
 	lib/systemd/system/clawback-protect.service -rw-r--r--
 	$(cd scripts/hooks && printf 'usr/lib/clawback/hooks/%s -rwxr-xr-x\n' *)
 	usr/lib/clawback/nbdkit-clawback-plugin.so -rw-r--r--
+	usr/lib/clawback/rescue-image -rwxr-xr-x
+	$(cd scripts/rescue && for file in *; do
+		echo "usr/lib/clawback/rescue/$file -rw$([ -x "$file" ] && echo xr-xr-x || echo -r--r--)"
+	done)
 	usr/sbin/clawback -rwxr-xr-x
 	usr/share/initramfs-tools/hooks/clawback -rwxr-xr-x
 	usr/share/initramfs-tools/scripts/local-premount/clawback -rwxr-xr-x
