@@ -5,7 +5,7 @@
 #
 # quick-kernels: 6.1
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
-# timeout: 420
+# timeout: 700
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 . tests/lib/volume-story.sh
