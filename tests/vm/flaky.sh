@@ -65,7 +65,7 @@ well_again
 
 echo "== the snapshot's store cannot be written"
 fill "$volume" 4 3
-clawback_start backup v -o "volume v.cow=device:$cow" -o agent.read_rate=1M
+clawback_start backup v -o "volume v.cow=device:$cow" -o agent.read_rate=256K
 is_pending() { [ -e "$work/state/volumes/v/pending" ]; }
 wait_for 60 is_pending
 flaky_break badcow
