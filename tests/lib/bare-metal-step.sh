@@ -57,7 +57,7 @@ check() {
 	[ "$(sql -c "SELECT string_agg(word, ',') FROM survivor")" = before ] ||
 		fail "the rows are $(sql -c 'SELECT * FROM survivor')"
 	sql -c "SELECT count(*) || ' rows in pgbench_history, ' || pg_size_pretty(pg_database_size('postgres')) FROM pgbench_history"
-	setpriv --reuid postgres --regid postgres --init-groups pg_amcheck --install-missing --all ||
+	setpriv --reuid postgres --regid postgres --init-groups /usr/lib/postgresql/15/bin/pg_amcheck --install-missing --all ||
 		fail "pg_amcheck: $?"
 	sql -c "CREATE TABLE afterwards AS SELECT generate_series(1, 1000) AS n"
 	journalctl -b --no-pager -o cat -p err | head
