@@ -4,7 +4,7 @@
 #
 # quick-kernels: 6.12
 # guest: udev disk=256M disk=64M disk=256M
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 

@@ -4,7 +4,7 @@
 #
 # quick-kernels: 6.12
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 

@@ -5,7 +5,7 @@
 #
 # quick-kernels: 6.12
 # guest: udev 2048M disk=384M disk=384M disk=256M
-# timeout: 300
+# timeout: 600
 # full-timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh

@@ -4,7 +4,7 @@
 #
 # quick-kernels: 6.12
 # guest: host
-# timeout: 600
+# timeout: 900
 . "$(dirname "$0")/../lib/guest.sh"
 
 truncate -s 3G "$work/root"

@@ -4,7 +4,7 @@
 #
 # kernels: 6.12
 # guest: host
-# timeout: 300
+# timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 
 # Fetching says so on stderr, which is compared below.

@@ -5,7 +5,7 @@
 #
 # quick-kernels: 6.12
 # guest: udev 3072M
-# timeout: 600
+# timeout: 900
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 

@@ -6,7 +6,7 @@
 #
 # kernels: 6.12
 # guest: udev disk=96M disk=128M disk=80M
-# timeout: 400
+# timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 

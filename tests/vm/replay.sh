@@ -6,7 +6,7 @@
 #
 # kernels: 6.12
 # guest: host
-# timeout: 400
+# timeout: 600
 # full-timeout: 1800
 . "$(dirname "$0")/../lib/guest.sh"
 

@@ -4,7 +4,7 @@
 #
 # quick-kernels: 6.1
 # guest: plain 2048M
-# timeout: 400
+# timeout: 600
 # full-timeout: 1800
 . "$(dirname "$0")/../lib/guest.sh"
 

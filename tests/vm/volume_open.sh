@@ -4,7 +4,7 @@
 #
 # quick-kernels: 6.1
 # guest: udev 2048M
-# timeout: 400
+# timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 
 program=$CLAWBACK_BUILD/tests/vm/volume_open
