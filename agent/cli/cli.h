@@ -21,6 +21,12 @@
 #define CLI_OPTIONS_MAX 32
 #define CLI_OVERRIDES_MAX 64
 
+/* A recovery key's private half, and where its passphrase comes from. */
+struct cli_key {
+	const char *path;		/* NULL: not given */
+	struct passphrase_options passphrase;
+};
+
 /* What every verb is given. */
 struct cli {
 	const struct cli_verb *verb;
@@ -32,6 +38,7 @@ struct cli {
 	bool json;
 	bool log_format_given;
 	const char *store;		/* --store: "repository" or a further one; NULL: not given */
+	struct cli_key key;		/* of the verbs with CLI_KEY */
 	struct config config;		/* loaded before run() */
 	char **arguments;		/* after options */
 	int argument_count;
@@ -100,11 +107,16 @@ int cli_host_open(struct cli *cli, unsigned use, struct host *host, struct error
  * changed in place. */
 void cli_split_point(char *text, const char **point);
 
-/* The recovery key options, for the verbs that open data. */
-struct cli_key {
-	const char *path;
-	struct passphrase_options passphrase;
-};
+/* The recovery key options, for the verbs that open data: into cli->key. */
+#define CLI_KEY \
+	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", cli_take_key), \
+	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", \
+		 cli_take_key_passphrase_file), \
+	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", \
+		 cli_take_key_passphrase_fd)
+int cli_take_key(struct cli *cli, const char *value, struct error *err);
+int cli_take_key_passphrase_file(struct cli *cli, const char *value, struct error *err);
+int cli_take_key_passphrase_fd(struct cli *cli, const char *value, struct error *err);
 int cli_take_passphrase_fd(struct passphrase_options *options, const char *value,
 			   struct error *err);
 /* EXIT_WRONG_KEY with a hint when none was given and `required`; else NULL. */
@@ -125,8 +137,7 @@ struct cli_origin {
 	struct recovery_private *recovery;
 };
 /* `look`: nothing is changed here, so no repository is pinned. */
-int cli_origin_open(struct cli *cli, const struct cli_key *key, bool look,
-		    struct cli_origin *origin, struct error *err);
+int cli_origin_open(struct cli *cli, bool look, struct cli_origin *origin, struct error *err);
 void cli_origin_close(struct cli_origin *origin);
 
 /* What a server is told to serve that point: serving.c. Holds the key. */

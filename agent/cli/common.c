@@ -93,6 +93,26 @@ int cli_take_passphrase_fd(struct passphrase_options *options, const char *value
 	return 0;
 }
 
+int cli_take_key(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	cli->key.path = value;
+	return 0;
+}
+
+int cli_take_key_passphrase_file(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	cli->key.passphrase.source = PASSPHRASE_FILE;
+	cli->key.passphrase.path = value;
+	return 0;
+}
+
+int cli_take_key_passphrase_fd(struct cli *cli, const char *value, struct error *err)
+{
+	return cli_take_passphrase_fd(&cli->key.passphrase, value, err);
+}
+
 int cli_key_load(const struct cli_key *key, bool required,
 		 struct recovery_private **recovery, struct error *err)
 {

@@ -6,7 +6,6 @@
 #include <string.h>
 
 struct search {
-	const struct cli_key *key;
 	bool look;			/* nothing is pinned */
 	const char *volume, *which;
 };
@@ -51,7 +50,7 @@ static int origin_try(struct cli *cli, const struct config_store *store,
 	if (ret)
 		return ret;
 	if (!origin->recovery)
-		ret = cli_key_load(search->key, true, &origin->recovery, err);
+		ret = cli_key_load(&cli->key, true, &origin->recovery, err);
 	if (!ret && !cli->store && cli->config.store_count) {
 		ring = (struct key_ring){ .recovery = origin->recovery };
 		ret = point_complete(origin->host.repo, &origin->point, &ring, err);
@@ -68,12 +67,11 @@ static bool elsewhere(const struct error *err)
 	       err->exit != EXIT_WRONG_KEY;
 }
 
-int cli_origin_open(struct cli *cli, const struct cli_key *key, bool look,
-		    struct cli_origin *origin, struct error *err)
+int cli_origin_open(struct cli *cli, bool look, struct cli_origin *origin, struct error *err)
 {
 	const struct config *config = &cli->config;
 	struct search search = {
-		.key = key, .look = look, .volume = cli->arguments[0], .which = origin->which,
+		.look = look, .volume = cli->arguments[0], .which = origin->which,
 	};
 	const struct config_store *store;
 	int ret = cli_store(cli, &store, err);

@@ -12,7 +12,6 @@ struct drill {
 	const char *point, *folder, *device, *command;
 	uint64_t timeout_ns;
 	bool dry_run;
-	struct cli_key key;
 	struct progress progress;
 };
 
@@ -61,26 +60,6 @@ static int take_timeout(struct cli *cli, const char *value, struct error *err)
 	return 0;
 }
 
-static int take_key(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.path = value;
-	return 0;
-}
-
-static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
-	of(cli)->key.passphrase.path = value;
-	return 0;
-}
-
-static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
-{
-	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
-}
-
 /* What the configuration has for what was not given; a volume need not be in it. */
 static void settle(struct cli *cli, const char *name)
 {
@@ -98,11 +77,11 @@ static void settle(struct cli *cli, const char *name)
 		drill->command = NULL;
 	if (!drill->timeout_ns)
 		drill->timeout_ns = from->timeout_ns;
-	if (!drill->key.path && *from->key) {
-		drill->key.path = from->key;
-		if (*from->passphrase_file && drill->key.passphrase.source == PASSPHRASE_PROMPT) {
-			drill->key.passphrase.source = PASSPHRASE_FILE;
-			drill->key.passphrase.path = from->passphrase_file;
+	if (!cli->key.path && *from->key) {
+		cli->key.path = from->key;
+		if (*from->passphrase_file && cli->key.passphrase.source == PASSPHRASE_PROMPT) {
+			cli->key.passphrase.source = PASSPHRASE_FILE;
+			cli->key.passphrase.path = from->passphrase_file;
 		}
 	}
 }
@@ -111,7 +90,7 @@ static void settle(struct cli *cli, const char *name)
 
 static int open_key(void *context, struct recovery_private **recovery, struct error *err)
 {
-	return cli_key_load(&of(context)->key, true, recovery, err);
+	return cli_key_load(&((struct cli *)context)->key, true, recovery, err);
 }
 
 static void chosen(void *context, const struct point *point, uint64_t needed_bytes)
@@ -234,11 +213,7 @@ static const struct cli_option drill_verb_options[] = {
 	CLI_TAKE("timeout", 0, "DURATION", "how long that may take; default 10min", take_timeout),
 	CLI_TAKE("store", 0, "NAME", "from this store; default repository, the first one",
 		 cli_take_store),
-	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
-	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600",
-		 take_passphrase_file),
-	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N",
-		 take_passphrase_fd),
+	CLI_KEY,
 	CLI_FLAG("dry-run", 'n', "say what would be restored, and whether there is room",
 		 struct drill, dry_run),
 	{ .name = NULL },

@@ -15,7 +15,6 @@
 struct export {
 	const char *to, *format;
 	bool force;
-	struct cli_key key;
 };
 
 static struct export *of(struct cli *cli)
@@ -40,26 +39,6 @@ static int take_format(struct cli *cli, const char *value, struct error *err)
 			return 0;
 	return error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%s\" is no format; there are raw, qcow2, "
 			      "vmdk, vhdx, vpc and vdi", value);
-}
-
-static int take_key(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.path = value;
-	return 0;
-}
-
-static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
-	of(cli)->key.passphrase.path = value;
-	return 0;
-}
-
-static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
-{
-	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
 }
 
 static int export_say(struct cli *cli, const struct cli_origin *origin,
@@ -127,7 +106,7 @@ static int export_run(struct cli *cli, struct error *err)
 	if (!ret)
 		cli_split_point(cli->arguments[0], &origin.which);
 	if (!ret)
-		ret = cli_origin_open(cli, &export->key, false, &origin, err);
+		ret = cli_origin_open(cli, false, &origin, err);
 	if (!ret)
 		ret = export_serve(cli, &origin, err);
 	cli_origin_close(&origin);
@@ -140,9 +119,7 @@ static const struct cli_option export_options[] = {
 	CLI_FLAG("force", 0, "replace an existing file",
 		 struct export, force),
 	CLI_TAKE("store", 0, "NAME", "from this store; default the first that has all of it", cli_take_store),
-	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
-	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
-	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	CLI_KEY,
 	{ .name = NULL },
 };
 

@@ -19,7 +19,6 @@ struct mount {
 	bool foreground;
 	const char *options;
 	uint64_t cache_bytes;
-	struct cli_key key;
 };
 
 static struct mount *of(struct cli *cli)
@@ -40,26 +39,6 @@ static int take_cache(struct cli *cli, const char *value, struct error *err)
 		return error_set_exit(err, EXIT_USAGE, -EINVAL, "\"%s\" is no number of bytes, as "
 				      "256M", value);
 	return 0;
-}
-
-static int take_key(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.path = value;
-	return 0;
-}
-
-static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
-	of(cli)->key.passphrase.path = value;
-	return 0;
-}
-
-static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
-{
-	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
 }
 
 static int folder_find(const char *text, char folder[static PATH_MAX], struct error *err)
@@ -203,7 +182,7 @@ static int mount_run(struct cli *cli, struct error *err)
 	if (!ret)
 		cli_split_point(cli->arguments[0], &origin.which);
 	if (!ret)
-		ret = cli_origin_open(cli, &mount->key, false, &origin, err);
+		ret = cli_origin_open(cli, false, &origin, err);
 	if (!ret)
 		ret = cli_serving_init(&serving, cli, &origin, err);
 	if (!ret && mount->cache_bytes)
@@ -225,9 +204,7 @@ static const struct cli_option mount_options[] = {
 	CLI_TAKE("mount-options", 0, "OPTIONS", "more of mount(8)'s -o", take_options),
 	CLI_TAKE("cache", 0, "BYTES", "memory for what was read; default 256M", take_cache),
 	CLI_TAKE("store", 0, "NAME", "from this store; default the first that has all of it", cli_take_store),
-	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
-	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
-	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	CLI_KEY,
 	{ .name = NULL },
 };
 

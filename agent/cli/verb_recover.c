@@ -14,7 +14,6 @@
 struct recover {
 	const char *at, *disks;
 	bool erase, grow, verify, yes, dry_run;
-	struct cli_key key;
 	struct progress progress;
 	bool in_step;
 	uint64_t done_bytes;
@@ -39,26 +38,6 @@ static int take_disks(struct cli *cli, const char *value, struct error *err)
 	return 0;
 }
 
-static int take_key(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.path = value;
-	return 0;
-}
-
-static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
-	of(cli)->key.passphrase.path = value;
-	return 0;
-}
-
-static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
-{
-	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
-}
-
 /* What the options do not say, [recover] does. */
 static void settle(struct cli *cli)
 {
@@ -68,12 +47,12 @@ static void settle(struct cli *cli)
 		recover->at = cli->config.recover.at;
 	if (!recover->disks)
 		recover->disks = cli->config.recover.disks;
-	if (!recover->key.path && *cli->config.recover.recovery_key)
-		recover->key.path = cli->config.recover.recovery_key;
-	if (recover->key.passphrase.source == PASSPHRASE_PROMPT &&
+	if (!cli->key.path && *cli->config.recover.recovery_key)
+		cli->key.path = cli->config.recover.recovery_key;
+	if (cli->key.passphrase.source == PASSPHRASE_PROMPT &&
 	    *cli->config.recover.passphrase_file) {
-		recover->key.passphrase.source = PASSPHRASE_FILE;
-		recover->key.passphrase.path = cli->config.recover.passphrase_file;
+		cli->key.passphrase.source = PASSPHRASE_FILE;
+		cli->key.passphrase.path = cli->config.recover.passphrase_file;
 	}
 	recover->erase |= cli->config.recover.erase;
 	recover->grow |= cli->config.recover.grow;
@@ -210,7 +189,7 @@ static int recover_disks(struct cli *cli, struct recovery *recovery,
 	if (ret || recover->dry_run)
 		return ret;
 	/* Before a word that cannot be taken back is asked for. */
-	ret = cli_key_load(&recover->key, true, &key, err);
+	ret = cli_key_load(&cli->key, true, &key, err);
 	if (!ret)
 		ret = confirm(cli, err);
 	if (!ret) {
@@ -261,9 +240,7 @@ static const struct cli_option recover_options[] = {
 	CLI_FLAG("yes", 0, "ask for no confirmation", struct recover, yes),
 	CLI_FLAG("dry-run", 'n', "say what would be done; write nothing", struct recover, dry_run),
 	CLI_STORE,
-	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
-	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
-	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	CLI_KEY,
 	{ .name = NULL },
 };
 

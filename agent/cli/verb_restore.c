@@ -14,7 +14,6 @@ struct restore {
 	const char *to;
 	bool force, in_place, no_safety_point, verify, dry_run;
 	const struct config_volume *own;	/* it goes to this one's own device */
-	struct cli_key key;
 	struct progress progress;
 	struct store *store;			/* restored from */
 	const struct config_store *prices;	/* its section */
@@ -30,26 +29,6 @@ static int take_to(struct cli *cli, const char *value, struct error *err)
 	(void)err;
 	of(cli)->to = value;
 	return 0;
-}
-
-static int take_key(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.path = value;
-	return 0;
-}
-
-static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
-	of(cli)->key.passphrase.path = value;
-	return 0;
-}
-
-static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
-{
-	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
 }
 
 static void restore_report(void *context, uint64_t done, uint64_t total)
@@ -221,7 +200,7 @@ static int restore_run_verb(struct cli *cli, struct error *err)
 	cli_split_point(cli->arguments[0], &origin.which);
 	ret = restore_where(cli, err);
 	if (!ret)
-		ret = cli_origin_open(cli, &of(cli)->key, of(cli)->dry_run, &origin, err);
+		ret = cli_origin_open(cli, of(cli)->dry_run, &origin, err);
 	if (!ret) {
 		of(cli)->store = origin.host.store;
 		of(cli)->prices = origin.store;
@@ -249,9 +228,7 @@ static const struct cli_option restore_options[] = {
 	CLI_FLAG("dry-run", 'n', "say what would be fetched; write nothing",
 		 struct restore, dry_run),
 	CLI_TAKE("store", 0, "NAME", "from this store; default the first that has all of it", cli_take_store),
-	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
-	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
-	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	CLI_KEY,
 	{ .name = NULL },
 };
 

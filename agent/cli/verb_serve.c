@@ -20,7 +20,6 @@ struct serve {
 	bool has_port, force, fill, until_filled;
 	uint16_t port;
 	uint64_t cache_bytes, fill_rate;
-	struct cli_key key;
 	struct progress progress;
 	/* while it runs */
 	char uri[PATH_MAX];
@@ -84,26 +83,6 @@ static int take_cache(struct cli *cli, const char *value, struct error *err)
 static int take_fill_rate(struct cli *cli, const char *value, struct error *err)
 {
 	return take_bytes(&of(cli)->fill_rate, value, err);
-}
-
-static int take_key(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.path = value;
-	return 0;
-}
-
-static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
-	of(cli)->key.passphrase.path = value;
-	return 0;
-}
-
-static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
-{
-	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
 }
 
 static int serve_check(const struct serve *serve, struct error *err)
@@ -315,7 +294,7 @@ static int serve_run(struct cli *cli, struct error *err)
 	if (!ret)
 		cli_split_point(cli->arguments[0], &origin.which);
 	if (!ret)
-		ret = cli_origin_open(cli, &serve->key, false, &origin, err);
+		ret = cli_origin_open(cli, false, &origin, err);
 	if (!ret)
 		ret = serve_start(cli, &origin, &server, err);
 	/* The server has its own. */
@@ -348,9 +327,7 @@ static const struct cli_option serve_options[] = {
 		 struct serve, until_filled),
 	CLI_TAKE("cache", 0, "BYTES", "memory for what was read; default 256M", take_cache),
 	CLI_TAKE("store", 0, "NAME", "from this store; default the first that has all of it", cli_take_store),
-	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
-	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
-	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	CLI_KEY,
 	{ .name = NULL },
 };
 

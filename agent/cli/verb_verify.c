@@ -17,7 +17,6 @@ struct verify {
 	uint32_t sample_ppm;		/* 0: all */
 	bool seed_given;
 	uint64_t seed, max_time_ns, max_age_ns;
-	struct cli_key key;
 	struct progress progress;
 	uint64_t problems;
 };
@@ -25,26 +24,6 @@ struct verify {
 static struct verify *of(struct cli *cli)
 {
 	return cli->settings;
-}
-
-static int take_key(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.path = value;
-	return 0;
-}
-
-static int take_passphrase_file(struct cli *cli, const char *value, struct error *err)
-{
-	(void)err;
-	of(cli)->key.passphrase.source = PASSPHRASE_FILE;
-	of(cli)->key.passphrase.path = value;
-	return 0;
-}
-
-static int take_passphrase_fd(struct cli *cli, const char *value, struct error *err)
-{
-	return cli_take_passphrase_fd(&of(cli)->key.passphrase, value, err);
 }
 
 /* ---- a part ------------------------------------------------------------------ */
@@ -282,7 +261,7 @@ static int verify_run(struct cli *cli, struct error *err)
 		ret = crypto_random(&verify->seed, sizeof(verify->seed), err);
 	verify->seed &= INT64_MAX;
 	if (!ret)
-		ret = cli_key_load(&verify->key, verify->data, &recovery, err);
+		ret = cli_key_load(&cli->key, verify->data, &recovery, err);
 	if (ret)
 		return ret;
 	ret = cli_host_open(cli, 0, &host, err);
@@ -312,9 +291,7 @@ static const struct cli_option verify_options[] = {
 	CLI_TAKE("max-time", 0, "DURATION", "begin nothing after that; the next one goes on there",
 		 take_max_time),
 	CLI_TAKE("max-age", 0, "DURATION", "of older points only the heads", take_max_age),
-	CLI_TAKE("recovery-key", 0, "FILE", "private half of a recovery key", take_key),
-	CLI_TAKE("passphrase-file", 0, "FILE", "first line is its passphrase; mode 0600", take_passphrase_file),
-	CLI_TAKE("passphrase-fd", 0, "N", "read its passphrase from descriptor N", take_passphrase_fd),
+	CLI_KEY,
 	CLI_STORE,
 	{ .name = NULL },
 };
