@@ -33,12 +33,15 @@ events() { jq -c "select(.message_type == \"$1\" and .store == \"$2\")" "$work/b
 told() { [ "$(events "$1" "$2" | wc -l)" -ge "${3:-1}" ]; }
 
 echo "== no calendar: nothing is forgotten"
-for _ in 1 2 3 4 5 6 7; do
+for i in 1 2 3 4 5 6 7; do
 	write_some
 	backup v
+	[ $i != 4 ] || clawback replicate
 done
-clawback replicate
-clawback protect --once --json >"$work/background.out"
+# From here on the other store is away, and lacks points. That a pass fails is no matter here.
+mv "$work/near" "$work/away"
+once() { clawback protect --once --json >"$work/background.out" || true; }
+once
 assert_equal 7 "$(visible repository)" "points without a calendar"
 told retention repository && fail "a round without a calendar"
 
@@ -50,23 +53,22 @@ assert_refused 2 "retention" clawback status
 
 echo "== due only after it was first seen, and once it is"
 with_calendar repository daily
-clawback protect --once --json >"$work/background.out"
+once
 assert_equal 7 "$(visible repository)" "points on the first day"
 touch -d "3 days ago" "$work/state/retention/repository"
-clawback protect --once --json >"$work/background.out"
+once
 told retention repository || fail "no round was made up for: $(cat "$work/background.out")"
-events retention repository | jq -e '.forgotten >= 4 and .pruned >= 4' >/dev/null ||
+# What the other store lacks, and the point before, on which that stands, stays.
+events retention repository | jq -e '.forgotten == 4 and .pruned == 3' >/dev/null ||
 	fail "$(events retention repository)"
 assert_equal 3 "$(visible repository)" "points by last=3"
-assert_equal 7 "$(visible near)" "points in the other store"
-clawback protect --once --json >"$work/background.out"
+once
 told retention repository && fail "a second round on one day"
 
 echo "== beside runs, in all stores"
 with_calendar repository "*:*:0/2"
 sed -i '/^\[store near\]/a retention = *:*:0/2' "$clawback_config"
 sed -i "/^state = /a metrics = $work/clawback.prom" "$clawback_config"
-mv "$work/near" "$work/away"
 clawback_start protect --json
 for _ in $(seq 12); do
 	write_some
