@@ -46,8 +46,17 @@ static void read_end(int fd, char output[static COMMAND_OUTPUT_ROOM])
 	output[length] = '\0';
 }
 
-int command_code(const char *const command[], const char *input,
-		 char output[static COMMAND_OUTPUT_ROOM], struct error *err)
+/* The pages go back to the kernel as they are. */
+static void wipe(int fd, size_t length)
+{
+	static const uint8_t zeros[4096];
+
+	for (uint64_t at = 0; at < length; at += sizeof(zeros))
+		file_pwrite_all(fd, zeros, sizeof(zeros), at);
+}
+
+int command_code_fed(const char *const command[], const void *input, size_t length,
+		     char output[static COMMAND_OUTPUT_ROOM], struct error *err)
 {
 	CLEANUP_CLOSE int in = memfd_create("clawback-in", MFD_CLOEXEC);
 	CLEANUP_CLOSE int out = memfd_create("clawback-out", MFD_CLOEXEC);
@@ -55,21 +64,28 @@ int command_code(const char *const command[], const char *input,
 	int status = 0, ret = in < 0 || out < 0 ? errno : 0;
 
 	*output = '\0';
-	if (!ret && input)
-		ret = -file_pwrite_all(in, input, strlen(input), 0);
+	if (!ret && length)
+		ret = -file_pwrite_all(in, input, length, 0);
 	if (!ret)
 		ret = spawn(command, in, out, &child);
+	while (!ret && waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			ret = errno;
+	if (in >= 0)
+		wipe(in, length);
 	if (ret)
 		return error_set(err, -ret, "cannot run %s: %s", command[0], error_text(ret));
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			return error_set(err, -errno, "cannot wait for %s: %s", command[0],
-					 error_text(errno));
 	read_end(out, output);
 	if (!WIFEXITED(status))
 		return error_set(err, -EINTR, "%s was killed by signal %d", command[0],
 				 WTERMSIG(status));
 	return WEXITSTATUS(status);
+}
+
+int command_code(const char *const command[], const char *input,
+		 char output[static COMMAND_OUTPUT_ROOM], struct error *err)
+{
+	return command_code_fed(command, input, input ? strlen(input) : 0, output, err);
 }
 
 /* The last words, for a message. */

@@ -19,7 +19,10 @@ void recovery_note(struct recovery *recovery, const char *format, ...)
  */
 int command_code(const char *const command[], const char *input,
 		 char output[static COMMAND_OUTPUT_ROOM], struct error *err);
-/* The same; any other exit code than 0 is an error with what it said last. */
+/* The same with input of any bytes, which are wiped where they were put. */
+int command_code_fed(const char *const command[], const void *input, size_t length,
+		     char output[static COMMAND_OUTPUT_ROOM], struct error *err);
+/* As the first; any other exit code than 0 is an error with what it said last. */
 int recover_command(const char *const command[], const char *input, struct error *err);
 /* Whether there is such a program. */
 bool command_there(const char *program);
@@ -48,6 +51,30 @@ void device_settle(void);
 /* The node of a place; what it takes to be there must have been made. */
 int recover_path(const struct recovery *recovery, size_t disk, const struct disk_place *place,
 	       char path[static PATH_MAX], struct error *err);
+
+/* ---- crypt.c: LUKS ---------------------------------------------------------------- */
+
+/* Which are to be opened. */
+int crypts_load(struct recovery *recovery, struct error *err);
+/* Whether all that lies at a place comes with what holds it, or not at all: the points of
+ * a volume beneath have it, or it was left out. */
+bool place_covered(const struct disk_layout *layout, const struct disk_place *place);
+const struct disk_crypt *crypt_of(const struct recovery *recovery, size_t index);
+/* Its name below /dev/mapper here, which is not the one that the machine has for it. */
+void crypt_mapping(const struct disk_crypt *crypt, char name[static 128]);
+/* After the disks are written. */
+int crypts_open(struct recovery *recovery, const struct recover_options *options,
+		struct error *err);
+void crypts_close(struct recovery *recovery);
+/* Closes what a killed run left open on the target. */
+void crypts_release(struct recovery *recovery, const char *target);
+/* Runs cryptsetup with a secret as its input: its exit code, or a negative errno. */
+int cryptsetup(const char *const command[], const struct recover_secret *secret,
+	       char output[static COMMAND_OUTPUT_ROOM], struct error *err);
+/* What an exit code of it means, as an error; `what` it was to do. */
+int cryptsetup_error(struct error *err, int code, const char *what, const char *output);
+/* unlock.c: forgets the secrets. */
+void recovery_lock(struct recovery *recovery);
 
 /* ---- choose.c: which device for which disk ---------------------------------- */
 
