@@ -115,6 +115,11 @@ static int plan_group(struct recovery *recovery, size_t index, struct error *err
 					"which there is no point: the PV %s is missing; protect all "
 					"disks of a group, or restore its volumes by hand",
 					group->name, group->pvs[i].uuid);
+		else if (place_covered(&recovery->disks[found.disk].layout, &found.place))
+			ret = error_set(err, -EOPNOTSUPP, "volume group %s lies partly on what is a "
+					"volume as a whole, or was left out: the PV %s is not made "
+					"anew; restore its volumes by hand", group->name,
+					group->pvs[i].uuid);
 	for (size_t i = 0; !ret && i < group->lv_count; i++) {
 		const struct disk_lv *lv = &group->lvs[i];
 
