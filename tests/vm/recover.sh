@@ -27,7 +27,8 @@ identities() {
 volumes_of() {
 	vgs --noheadings -o vg_name,vg_uuid,vg_extent_size lab
 	pvs --noheadings -o pv_uuid,pe_start -S vg_name=lab
-	lvs --noheadings -o lv_name,lv_uuid,lv_size,lv_attr lab
+	# But for whether it is open.
+	lvs --noheadings -o lv_name,lv_uuid,lv_size,lv_attr lab | sed 's/\(-wi-a\)o/\1-/'
 	blkid -p -o export /dev/lab/root /dev/lab/swap | grep -E '^(UUID|LABEL|TYPE)='
 }
 
