@@ -4,9 +4,9 @@
  *   reader   blocks of a point, through the cache
  *   cache    decoded frames, the least recently used goes; one fetch for all who wait
  *   ahead    threads that have frames fetched that will be wanted next
- *   overlay  blocks of a target, or of the point
+ *   overlay  opening and durability; overlay_io: blocks of a target, or of the point
  *   present  which blocks are in the target, and the file that says so
- *   fill     brings the rest into the target
+ *   fill     brings the rest into the target; fill_frames: what is data of it
  *   server   nbdkit; listener: where; control: the socket to its plugin
  *   mounted  a server, nbdfuse, a loop device and a mount; place: its files
  */
@@ -189,6 +189,13 @@ struct overlay {
 	atomic_bool broken;			/* the target could not be made durable */
 };
 
+/* ---- overlay_io.c ---------------------------------------------------------------- */
+
+int overlay_broken(const struct overlay *overlay, struct error *err);
+/* Puts these whole blocks in, where they are not present yet; NULL: zeros. */
+int overlay_fill(struct overlay *overlay, uint64_t block, uint64_t count, const uint8_t *data,
+		 struct error *err);
+
 /* ---- target.c ------------------------------------------------------------------- */
 
 /* What tells a target from others: a file's inode; of a device, from its uuid, serial
@@ -197,9 +204,37 @@ int target_identity(const char *path, uint64_t *identity, struct error *err);
 /* Whether the first MiB of it is zero; -EEXIST. */
 int target_check_empty(const char *path, struct error *err);
 
-/* Puts these whole blocks in, where they are not present yet; NULL: zeros. */
-int overlay_fill(struct overlay *overlay, uint64_t block, uint64_t count, const uint8_t *data,
-		 struct error *err);
+/* ---- fill.c --------------------------------------------------------------------- */
+
+#define FILL_THREADS_MAX 16u
+
+struct fill {
+	struct overlay *overlay;
+	struct fill_options options;
+	pthread_t main, threads[FILL_THREADS_MAX];
+	bool started;
+
+	pthread_mutex_t lock;		/* guards all below */
+	pthread_cond_t changed;		/* stopped, or a thread ended */
+	bool stopped;
+	uint32_t running;
+	size_t next_range;
+	uint64_t free_ns;		/* when the rate lets the next read begin */
+	uint64_t damaged, missed;	/* frames of this pass: never, or not now, to be had */
+	int ret;			/* of the target: ends it */
+	struct error error;		/* the first of each pass */
+};
+
+bool fill_stopped(struct fill *fill);
+/* With the lock. False when it was stopped meanwhile. */
+bool fill_sleep_locked(struct fill *fill, uint64_t ns);
+/* The target fails: ends it. */
+void fill_failed(struct fill *fill, int ret, const struct error *err);
+
+/* ---- fill_frames.c --------------------------------------------------------------- */
+
+/* A pass over all frames that are missing, by so many threads; `context` is the fill. */
+void *fill_thread(void *context);
 
 /* ---- listener.c ------------------------------------------------------------------ */
 
