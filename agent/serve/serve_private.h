@@ -2,7 +2,8 @@
  * What the files of this room share.
  *
  *   reader   blocks of a point, through the cache
- *   cache    decoded frames, the least recently used goes; one fetch for all who wait
+ *   cache    frames or pieces, the least recently used goes; one fetch for all who wait
+ *   stored   frames as they are stored, fetched with their neighbours
  *   ahead    threads that have frames fetched that will be wanted next
  *   overlay  opening and durability; overlay_io: blocks of a target, or of the point
  *   present  which blocks are in the target, and the file that says so
@@ -64,6 +65,30 @@ int cache_get(struct cache *cache, uint32_t frame, size_t bytes, struct cache_it
 void cache_put(struct cache *cache, struct cache_item *item);
 bool cache_has(struct cache *cache, uint32_t frame);
 
+/* ---- stored.c ---------------------------------------------------------------- */
+
+/* Neighbouring frames of one segment: one read from the store. */
+struct stored_piece {
+	uint64_t offset;
+	uint32_t length, segment;
+	size_t source;		/* index into plan.points */
+};
+
+struct stored {
+	struct stored_piece *pieces;
+	size_t piece_count;
+	uint32_t *piece_of;	/* by frame */
+	struct cache cache;	/* its "frames" are pieces, as they are stored */
+};
+
+/* stored_fini on success and on failure. */
+int stored_init(struct point_reader *reader, uint64_t limit_bytes);
+void stored_fini(struct stored *stored);
+/* A frame as it is stored, not authenticated; `item` is to be given back by stored_put. */
+int stored_get(struct point_reader *reader, uint32_t frame, struct cache_item **item,
+	       const uint8_t **bytes, struct error *err);
+void stored_put(struct point_reader *reader, struct cache_item *item);
+
 /* ---- ahead.c ----------------------------------------------------------------- */
 
 #define AHEAD_QUEUE 64u
@@ -111,7 +136,8 @@ struct point_reader {
 	char volume_name[REPO_NAME_MAX + 1];
 	struct plan plan;
 	struct source_list sources;
-	struct cache cache;
+	struct cache cache;		/* of decoded frames */
+	struct stored stored;
 	struct ahead ahead;
 	atomic_uint demand;		/* readers that wait for the store just now */
 	atomic_uint_fast64_t demand_ns;	/* when the last one did */
