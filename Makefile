@@ -139,9 +139,11 @@ $(BUILD)/clawback: $(LIBRARIES)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LIBS)
 
-$(BUILD)/nbdkit-clawback-plugin.so: $(BUILD)/obj/agent/nbd/plugin.o $(PLUGIN_LIBRARIES)
+PLUGIN_OBJECTS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard agent/nbd/*.c))
+
+$(BUILD)/nbdkit-clawback-plugin.so: $(PLUGIN_OBJECTS) $(PLUGIN_LIBRARIES)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -pie,$(LINK_HARDENING)) -shared -o $@ $< \
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -pie,$(LINK_HARDENING)) -shared -o $@ $(PLUGIN_OBJECTS) \
 		-Wl,--exclude-libs,ALL -Wl,--as-needed \
 		-Wl,--start-group $(PLUGIN_LIBRARIES) -Wl,--end-group $(LIBS)
 

@@ -236,8 +236,7 @@ int command_code(const char *const command[], const char *input,
 	return command_code_fed(command, input, input ? strlen(input) : 0, output, err);
 }
 
-/* In one line, for a message. */
-static const char *last_words(char *text)
+const char *command_words(char *text)
 {
 	size_t length = strlen(text);
 	char *line;
@@ -260,7 +259,7 @@ int command_ok(const char *const command[], const char *input, struct error *err
 	if (code <= 0)
 		return code;
 	return error_set(err, -EIO, "%s %s failed with exit code %d: %s", command[0],
-			 word(command[1]), code, last_words(output));
+			 word(command[1]), code, command_words(output));
 }
 
 bool command_there(const char *program)

@@ -42,6 +42,9 @@ int command_code_fed(const char *const command[], const void *input, size_t leng
 /* As command_code; any other exit code than 0 is an error (-EIO) with what it said last. */
 int command_ok(const char *const command[], const char *input, struct error *err);
 
+/* Of what it said, which is changed: the last words, as one line for a message. */
+const char *command_words(char *text);
+
 /* Whether there is such a program. */
 bool command_there(const char *program);
 

@@ -66,9 +66,9 @@ static void check_file_system(struct recovery *recovery, const char *path, const
 			recovery_note(recovery, "%s (%s) was not checked: its journal is replayed "
 				      "when it is mounted", path, type);
 		else if (code)
-			recovery_note(recovery, "%s (%s): %s found something, exit code %d; it is as "
-				      "it was when the point was taken", path, type, command[0],
-				      code);
+			recovery_note(recovery, "%s (%s) is as it was when the point was taken, in "
+				      "which %s found something, exit code %d: %s", path, type,
+				      command[0], code, command_words(output));
 		return;
 	}
 }

@@ -15,8 +15,7 @@ static uint64_t usable_end(const struct disk_layout *layout, uint64_t bytes)
 	uint64_t copy;
 
 	if (layout->table != DISK_TABLE_GPT)
-		return layout->table == DISK_TABLE_DOS && bytes / block > UINT32_MAX ?
-		       (uint64_t)UINT32_MAX * block : bytes;
+		return bytes;
 	copy = ((entries ? entries : 128) * 128 + block - 1) / block * block + block;
 	return bytes > copy ? bytes - copy : 0;
 }
@@ -36,7 +35,7 @@ static void plan_growth(struct recovery *recovery, struct recover_disk *disk, ui
 {
 	const struct disk_partition *last;
 	size_t index = last_partition(&disk->layout);
-	uint64_t bytes;
+	uint64_t bytes, most;
 
 	if (!disk->layout.partition_count || disk->target_bytes <= disk->layout.bytes)
 		return;
@@ -47,6 +46,10 @@ static void plan_growth(struct recovery *recovery, struct recover_disk *disk, ui
 		return;
 	}
 	bytes = (end - last->offset) / GROW_ALIGNMENT * GROW_ALIGNMENT;
+	/* A dos table counts sectors in 32 bits: of a start, and of a length. */
+	most = (uint64_t)UINT32_MAX * disk->layout.logical_block_bytes;
+	if (disk->layout.table == DISK_TABLE_DOS && bytes > most)
+		bytes = most / GROW_ALIGNMENT * GROW_ALIGNMENT;
 	if (bytes <= last->bytes)
 		return;
 	disk->grown = index + 1;
