@@ -14,7 +14,7 @@ as_postgres() { setpriv --reuid postgres --regid postgres --init-groups "$@"; }
 sql() { as_postgres psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"; }
 
 well() {
-	timeout 300 systemctl is-system-running --wait || fail "units failed: $(systemctl --failed --no-legend)"
+	timeout 900 systemctl is-system-running --wait || fail "units failed: $(systemctl --failed --no-legend)"
 }
 
 # page NAME: through a pipe the program says less of how far it is.
