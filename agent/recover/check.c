@@ -110,6 +110,10 @@ void check_all(struct recovery *recovery)
 					      (struct disk_place){ DISK_ON_PARTITION, i, 0 },
 					      &layout->partitions[i].content);
 	}
+	for (size_t i = 0; i < recovery->crypt_count; i++)
+		check_content(recovery, recovery->crypts[i].disk,
+			      (struct disk_place){ DISK_ON_CRYPT, recovery->crypts[i].index, 0 },
+			      &crypt_of(recovery, i)->content);
 	for (size_t g = 0; g < recovery->group_count; g++) {
 		const struct recover_group *at = &recovery->groups[g];
 		const struct disk_group *group = group_of(recovery, g);
