@@ -3,8 +3,12 @@
 # machine that is lost. Sourced after tests/lib/guest.sh and debian-image.sh.
 #
 #   metal_image KIND          sets metal_image to a disk image of a Debian with PostgreSQL,
-#                             made once and kept: uefi: GPT, EFI system partition, /boot,
-#                             LVM with root, /var/lib/postgresql and swap
+#                             made once and kept, 1536 MiB:
+#                             uefi: GPT, EFI system partition, /boot, LVM with root,
+#                             /var/lib/postgresql and swap
+#                             bios: dos table, GRUB in front of the first partition, root and
+#                             /var/lib/postgresql on partitions, swap on a logical one; the
+#                             last 446 MiB are free
 #   metal_data FOLDER FILE    FILE becomes an ext4, label CLAWBACK, with FOLDER in it; the
 #                             machine has it on /srv/data
 #   metal_what FILE WORD...   the step that the machine carries out next: /srv/data/step WORD
@@ -13,10 +17,13 @@
 #                             end; FOLDER/console and FOLDER/out are what it said. Output
 #                             of the step is ours, its exit code metal_boot's; 99: the machine
 #                             ended without it
-#   metal_rescue KIND FOLDER ISO    the same from a CD; what its consoles said is ours
+#   metal_rescue KIND FOLDER IMAGE
+#                             boots FOLDER/disk.img and FOLDER/answers.img from the rescue
+#                             image, which by UEFI is a CD, by BIOS a disk, as a stick is;
+#                             what its consoles said is ours
 #
 # To be raised when what is built here changes.
-metal_layout=3
+metal_layout=4
 metal_packages="systemd-sysv udev lvm2 initramfs-tools zstd e2fsprogs kmod jq dosfstools fdisk
  postgresql-15 libbpf1 liburing2 libzstd1 libcurl4 libssl3 libjansson4 libexpat1 libblkid1
  libini-config5 libmicrohttpd12 libqrencode4 libhpdf-2.3.0 efibootmgr"
@@ -54,6 +61,9 @@ metal_customize() {
 		echo "debian-step: exit $?"
 		systemctl --no-block poweroff 2>/dev/null
 	END
+	# An emulated machine beside others is not broken when a device takes minutes.
+	mkdir -p "$root/etc/systemd/system.conf.d"
+	printf '[Manager]\nDefaultTimeoutStartSec=900\nDefaultDeviceTimeoutSec=900\n' >"$root/etc/systemd/system.conf.d/lab.conf"
 	ln -s /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service"
 	ln -s /dev/null "$root/etc/systemd/system/systemd-networkd-wait-online.service"
 	chroot "$root" systemctl --quiet enable lab-step.service
@@ -130,10 +140,17 @@ metal_boot_part() {
 metal_fstab() {
 	cat <<-END
 		UUID=$metal_root_uuid / ext4 errors=remount-ro 0 1
-		UUID=$metal_boot_uuid /boot ext4 defaults 0 2
+		UUID=$metal_pg_uuid /var/lib/postgresql ext4 defaults 0 2
 		UUID=$metal_swap_uuid none swap sw 0 0
 		LABEL=CLAWBACK /srv/data ext4 defaults 0 2
 	END
+}
+
+# metal_split TREE WORK: the databases to a folder of their own.
+metal_split() {
+	mkdir -p "$2/pg"
+	mv "$1"/var/lib/postgresql/* "$2/pg/"
+	chown --reference="$1/var/lib/postgresql" "$2/pg"
 }
 
 # MiB: ESP 1 to 33, /boot to 129, PV with root 768, PostgreSQL 256, swap to 1281 of 1536.
@@ -141,13 +158,11 @@ metal_uefi_disk() {
 	local file=$1 tree=$2 version=$3 work=$4
 	metal_fstab >"$tree/etc/fstab"
 	cat >>"$tree/etc/fstab" <<-END
+		UUID=$metal_boot_uuid /boot ext4 defaults 0 2
 		UUID=$metal_esp_uuid /boot/efi vfat umask=0077 0 1
-		UUID=$metal_pg_uuid /var/lib/postgresql ext4 defaults 0 2
 	END
 	metal_boot_part "$tree" "$work" "$version"
-	mkdir -p "$work/pg"
-	mv "$tree"/var/lib/postgresql/* "$work/pg/"
-	chown --reference="$tree/var/lib/postgresql" "$work/pg"
+	metal_split "$tree" "$work"
 	truncate -s 1536M "$file"
 	sfdisk -q "$file" <<-END
 		label: gpt
@@ -169,12 +184,52 @@ metal_uefi_disk() {
 	cp "$work/boot/initrd.img-$version" "${file%/*}/initrd"
 }
 
+# MiB: root 1 to 769, PostgreSQL to 1025, an extended partition to 1090 of 1536.
+metal_bios_disk() {
+	local file=$1 tree=$2 version=$3 work=$4
+	metal_fstab >"$tree/etc/fstab"
+	mkdir -p "$tree/boot/grub"
+	metal_grub_cfg $metal_root_uuid /boot "$version" root=UUID=$metal_root_uuid >"$tree/boot/grub/grub.cfg"
+	metal_split "$tree" "$work"
+	truncate -s 1536M "$file"
+	sfdisk -q "$file" <<-END
+		label: dos
+		label-id: 0xc1a5bac1
+		start=1MiB, size=768MiB, type=83, bootable
+		start=769MiB, size=256MiB, type=83
+		start=1025MiB, size=65MiB, type=5
+		start=1026MiB, size=64MiB, type=82
+	END
+	metal_ext4 -U $metal_root_uuid -d "$tree" "$work/root.ext4" 768M
+	metal_ext4 -U $metal_pg_uuid -d "$work/pg" "$work/pg.ext4" 256M
+	truncate -s 64M "$work/swap"
+	mkswap -q -U $metal_swap_uuid "$work/swap"
+	metal_put "$work/root.ext4" "$file" $((1 << 20))
+	metal_put "$work/pg.ext4" "$file" $((769 << 20))
+	metal_put "$work/swap" "$file" $((1026 << 20))
+	guest_run --udev --disk-file "$file" -- bash -euc '
+		mkdir -p /run/m
+		mount /dev/vda1 /run/m
+		grub-install --target=i386-pc --boot-directory=/run/m/boot /dev/vda
+		umount /run/m' </dev/null
+}
+
+# What every kind of machine is made of is installed once.
+metal_installed() {
+	local version=$1 tree=$2 tar=$3
+	if [ ! -e "$tar" ]; then
+		metal_tree "$version" "$tree" && tar -C "$tree" --numeric-owner -cf "$tree.tar" . && mv "$tree.tar" "$tar"
+		return
+	fi
+	mkdir "$tree" && tar -C "$tree" --numeric-owner -xf "$tar"
+}
+
 metal_build() {
 	local version=$1 kind=$2 final=$3 work=$4
 	rm -rf "$work"
 	mkdir -p "$work/final"
-	debian_say "installing Debian with PostgreSQL and kernel $version"
-	metal_tree "$version" "$work/tree" >"$work/log" 2>&1 ||
+	debian_say "making a machine of Debian with PostgreSQL and kernel $version, $kind"
+	metal_installed "$version" "$work/tree" "${final%/*}/metal-$version-layout$metal_layout.tar" >"$work/log" 2>&1 ||
 		{ tail -n 20 "$work/log" >&2; return 1; }
 	echo "$version" >"$work/final/version" &&
 	"metal_${kind}_disk" "$work/final/disk.img" "$work/tree" "$version" "$work" &&
@@ -211,7 +266,7 @@ metal_what() {
 	printf 'rm /what\nwrite %s /what\n' "$work/what" | debugfs -w -f - "$file" >/dev/null 2>&1
 }
 
-# The machine's life is bounded, and it dies with us.
+# The machine's life is bounded, and it dies with us. $metal_second is what it has beside its disk.
 metal_machine() {
 	local kind=$1 folder=$2 accel=tcg,thread=multi cpu=max firmware=()
 	shift 2
@@ -228,14 +283,14 @@ metal_machine() {
 		-serial "file:$folder/console" -serial "file:$folder/out" -device virtio-rng-pci \
 		-drive "file=$folder/disk.img,if=none,id=disk,format=raw,cache=unsafe,discard=unmap" \
 		-device virtio-blk-pci,drive=disk,bootindex=2 \
-		-drive "file=$folder/data.img,if=none,id=data,format=raw,cache=unsafe,discard=unmap" \
+		-drive "file=$folder/$metal_second.img,if=none,id=data,format=raw,cache=unsafe,discard=unmap" \
 		-device virtio-blk-pci,drive=data "$@" </dev/null 2>"$folder/qemu.log"
 }
 
 # metal_try KIND FOLDER [OPTION]...: once more where the emulator was at fault.
 metal_try() {
-	local folder=$2 try code complaints file
-	for file in disk data vars; do
+	local folder=$2 try code complaints file metal_second=${metal_second:-data}
+	for file in disk "$metal_second" vars; do
 		[ ! -e "$folder/$file"* ] || cp --sparse=always "$folder"/$file* "$folder/before.$file"
 	done
 	for try in 1 2 3 4; do
@@ -244,7 +299,7 @@ metal_try() {
 		debian_emulator_fault "$folder" || break
 		debian_say "the emulator's fault, boot $try: once more"
 		cp --sparse=always "$folder/before.disk" "$folder/disk.img"
-		cp --sparse=always "$folder/before.data" "$folder/data.img"
+		cp --sparse=always "$folder/before.$metal_second" "$folder/$metal_second.img"
 		[ ! -e "$folder/before.vars" ] || cp "$folder/before.vars" "$folder/vars"
 	done
 	rm -f "$folder"/before.*
@@ -262,8 +317,12 @@ metal_boot() {
 }
 
 metal_rescue() {
-	local kind=$1 folder=$2 iso=$3
-	metal_try "$kind" "$folder" -drive "file=$iso,if=none,id=cd,format=raw,media=cdrom,readonly=on" \
-		-device ide-cd,drive=cd,bootindex=1
+	local kind=$1 folder=$2 medium=(-drive "file=$3,if=none,id=medium,format=raw,readonly=on,media=cdrom"
+		-device ide-cd,drive=medium,bootindex=1)
+	if [ "$kind" = bios ]; then
+		# It could be written to.
+		medium=(-drive "file=$3,if=none,id=medium,format=raw,snapshot=on" -device virtio-blk-pci,drive=medium,bootindex=1)
+	fi
+	metal_second=answers metal_try "$kind" "$folder" "${medium[@]}"
 	tr -d '\r' <"$folder/console" | sed -n '/^answers:/,$p'
 }

@@ -7,23 +7,20 @@
 own_mounts=1
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
+. tests/lib/pages.sh
 
 [ "$(id -u)" = 0 ] || skip "not root"
 [ -x /usr/lib/postgresql/15/bin/initdb ] || skip "no PostgreSQL 15"
 page=docs/runbooks.md
 
-# ---- the page ------------------------------------------------------------------------
-# blocks NAME: the blocks of that name, one after the other.
-blocks() {
-	awk -v want="<!-- run: $1 -->" '/^<!-- /{ mark = $0 }
-		/^```sh$/ { on = mark == want; mark = ""; next } /^```$/ { on = 0; next } on' "$page"
-}
-mapfile -t names < <(sed -n 's/^<!-- run: \(.*\) -->$/\1/p' "$page" | sort -u)
-assert_equal "$(grep -c '^```sh$' "$page")" "$(grep -c '^<!-- \(run\|differs\): .* -->$' "$page")" \
-	"blocks, and what is said of whether they are run"
-# Each mark stands just above a block.
-bad=$(grep -A1 '^<!-- ' "$page" | grep -v '^<!-- \|^--$\|^```sh$' || :)
-[ -z "$bad" ] || fail "a mark above no block: $bad"
+# ---- the pages -----------------------------------------------------------------------
+mapfile -t names < <(page_names "$page")
+page_check "$page"
+# What stands in this one is run by tests/vm/bare-metal.sh, which takes long.
+lost=docs/runbooks/lost-server.md
+page_check "$lost"
+assert_equal "$(page_names "$lost")" "$(sed -n 's/^# runs: //p' tests/vm/bare-metal.sh | tr ' ' '\n' | sort)" \
+	"blocks of $lost, and those that are run"
 
 # ---- the deployment ----------------------------------------------------------------------
 mkdir "$work/over"
@@ -47,7 +44,7 @@ export PGHOST=$work/run PATH=/usr/local/sbin:$PATH
 cat >/usr/local/sbin/systemctl <<END
 #!/bin/bash
 # start, stop SERVICE: of PostgreSQL; of clawback-protect, which does not run here, nothing.
-[ "\$2" = postgresql ] || exit 0
+[ "\$2" = postgresql@15-main ] || exit 0
 pg() { runuser -u postgres -- /usr/lib/postgresql/15/bin/pg_ctl --silent --wait -D /srv/pgdata/main "\$@"; }
 case \$1 in
 start) pg start -l $work/run/log -o "-c listen_addresses=" ;;
@@ -57,7 +54,7 @@ esac
 END
 chmod +x /usr/local/sbin/systemctl
 stop_all() {
-	systemctl stop postgresql || :
+	systemctl stop postgresql@15-main || :
 	for folder in /srv/pgdata /mnt/copy; do
 		! mountpoint -q "$folder" || umount "$folder" || umount -l "$folder"
 	done
@@ -101,8 +98,8 @@ export FINGERPRINT
 [ ${#FINGERPRINT} = 64 ] || fail "no fingerprint"
 
 sql() { runuser -u postgres -- psql -qAt -v ON_ERROR_STOP=1 -c "$1"; }
-up() { mount /dev/vg0/pgdata /srv/pgdata && systemctl start postgresql; }
-down() { systemctl stop postgresql && umount /srv/pgdata; }
+up() { mount /dev/vg0/pgdata /srv/pgdata && systemctl start postgresql@15-main; }
+down() { systemctl stop postgresql@15-main && umount /srv/pgdata; }
 mkfs.ext4 -q -F "$disk"
 mount "$disk" /srv/pgdata
 mkdir /srv/pgdata/main && chown postgres /srv/pgdata/main
@@ -113,7 +110,7 @@ unix_socket_directories = '$work/run'
 max_wal_size = 48MB
 min_wal_size = 32MB
 END
-systemctl start postgresql
+systemctl start postgresql@15-main
 sql "CREATE TABLE orders (id int PRIMARY KEY, at timestamptz DEFAULT now())"
 sql "INSERT INTO orders SELECT n FROM generate_series(1, 500) AS n"
 down
@@ -124,7 +121,7 @@ clawback replicate >/dev/null
 ran=()
 # play NAME: what the page says of it.
 play() {
-	blocks "$1" >"$work/$1.sh"
+	page_blocks "$page" "$1" >"$work/$1.sh"
 	[ -s "$work/$1.sh" ] || fail "no block is called $1"
 	echo "== $1"
 	(cd / && bash -eu -o pipefail "$work/$1.sh") >"$work/$1.out" 2>&1 ||
