@@ -231,7 +231,7 @@ install: $(BUILD)/clawback $(PLUGIN)
 			$(DESTDIR)$(PREFIX)/lib/clawback/hooks/$$hook || exit; done
 	install -D -m 755 scripts/rescue-image $(DESTDIR)$(PREFIX)/lib/clawback/rescue-image
 	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/clawback/rescue
-	for part in init session ask dhcp trim; do \
+	for part in init session ask medium dhcp trim; do \
 		install -m 755 scripts/rescue/$$part $(DESTDIR)$(PREFIX)/lib/clawback/rescue/ || exit; done
 	install -m 644 scripts/rescue/grub.cfg $(DESTDIR)$(PREFIX)/lib/clawback/rescue/
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback
