@@ -68,6 +68,7 @@ fuse_start() {
 disk_start() {
 	fuse_start
 	loop=$(losetup --find --show "$work/fuse/volume")
+	written_before=$(write_sectors "$loop")	# it counts on from its last use
 	defer disk_end "$loop"
 	mount_volume "$loop" "$work/mnt"
 }
@@ -164,7 +165,7 @@ after=$(pg_sql "$work/mnt" "$history")
 [ "${after%%|*}" -gt $((${wanted%%|*} + 10)) ] || fail "it hardly worked: $wanted, then $after"
 pg_stop "$work/mnt"
 unmount_volume "$work/mnt"
-written=$(write_sectors "$loop")
+written=$(($(write_sectors "$loop") - written_before))
 disk_stop
 serve_stop
 [ ! -e "$work/volume.present" ] || fail "it is not called complete"
@@ -222,7 +223,6 @@ with open(sys.argv[1], "r+b") as f:
     f.seek(at)
     f.write(bytes([byte ^ 255]))
 PY
-s3 DELETE "/$victim"
 s3 PUT "/$victim" -T "$work/object" >/dev/null
 cat >"$work/compare.py" <<'PY'
 import os, sys
