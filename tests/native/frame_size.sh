@@ -26,8 +26,10 @@ make_disk disk "${mib}M"
 clawback_volume v "$disk" "spot_checks = 4"
 fill "$disk" "$mib"
 number=0
-for size in 4K 64K 1M; do
-	backup v --type full -o "volume v.frame_size=$size"
+for size in 4K 64K 1M default; do
+	options=(-o "volume v.frame_size=$size")
+	[ $size != default ] || options=() size=256K
+	backup v --type full "${options[@]}"
 	number=$((number + 1))
 	assert_equal $((mib * 1048576 / $(bytes_of "$size"))) "$(frames "v@$number")" "frames of $size"
 	assert_restores "v@$number"
@@ -74,7 +76,7 @@ for ((turn = 0; turn < turns; turn++)); do
 	assert_matches_volume v "$disk"
 	cp --sparse=always "$disk" "$work/image.$number"
 	if [ $((RANDOM % 3)) = 0 ]; then
-		to=$(shuf -n 1 -e $(seq 4 "$number"))
+		to=$(shuf -n 1 -e $(seq 5 "$number"))
 		[ -e "$work/image.$to" ] || continue
 		clawback restore --in-place "v@$to" --no-safety-point "${clawback_key[@]}" >/dev/null
 		blockdev --flushbufs "$disk"
