@@ -19,20 +19,20 @@ static void *ahead_thread(void *argument)
 
 	pthread_mutex_lock(&ahead->lock);
 	while (!ahead->stopped) {
-		uint32_t frames[TOGETHER_FRAMES_MAX];
-		size_t count;
+		struct error ignored = ERROR_INIT;
+		uint32_t frame;
 
 		if (!ahead->count) {
 			pthread_cond_wait(&ahead->wanted, &ahead->lock);
 			continue;
 		}
-		for (count = 0; count < ahead->count && count < TOGETHER_FRAMES_MAX; count++)
-			frames[count] = ahead->queue[(ahead->first + count) % AHEAD_QUEUE];
-		count = reader_together(ahead->reader, frames, count);
-		ahead->first = (ahead->first + count) % AHEAD_QUEUE;
-		ahead->count -= count;
+		frame = ahead->queue[ahead->first];
+		ahead->first = (ahead->first + 1) % AHEAD_QUEUE;
+		ahead->count--;
 		pthread_mutex_unlock(&ahead->lock);
-		reader_fetch_together(ahead->reader, frames, count);
+		/* Who really wants it is told what is wrong with it. */
+		if (!cache_has(&ahead->reader->cache, frame))
+			reader_fetch(ahead->reader, frame, &ignored);
 		pthread_mutex_lock(&ahead->lock);
 	}
 	pthread_mutex_unlock(&ahead->lock);

@@ -105,17 +105,6 @@ static struct cache_item *cache_add(struct cache *cache, uint32_t frame, size_t 
 	return item;
 }
 
-static void cache_settle(struct cache *cache, struct cache_item *item, int ret,
-			 const struct error *err)
-{
-	item->state = ret ? CACHE_FAILED : CACHE_READY;
-	if (ret) {
-		item->error = *err;
-		cache_drop(cache, item);
-	}
-	pthread_cond_broadcast(&cache->loaded);
-}
-
 /* With the lock, which is given up meanwhile. */
 static int cache_load(struct cache *cache, struct cache_item *item, struct error *err)
 {
@@ -125,9 +114,12 @@ static int cache_load(struct cache *cache, struct cache_item *item, struct error
 	pthread_mutex_unlock(&cache->lock);
 	ret = cache->load(cache->context, item, &failed);
 	pthread_mutex_lock(&cache->lock);
-	cache_settle(cache, item, ret, &failed);
-	if (ret)
-		*err = failed;
+	item->state = ret ? CACHE_FAILED : CACHE_READY;
+	if (ret) {
+		item->error = *err = failed;
+		cache_drop(cache, item);
+	}
+	pthread_cond_broadcast(&cache->loaded);
 	return ret;
 }
 
@@ -178,26 +170,6 @@ void cache_put(struct cache *cache, struct cache_item *item)
 	pthread_mutex_lock(&cache->lock);
 	item_release(item);
 	/* What was in use was not let go when there was no room. */
-	cache_make_room(cache, 0);
-	pthread_mutex_unlock(&cache->lock);
-}
-
-struct cache_item *cache_claim(struct cache *cache, uint32_t frame, size_t bytes)
-{
-	struct cache_item *item = NULL;
-
-	pthread_mutex_lock(&cache->lock);
-	if (!cache->frames[frame])
-		item = cache_add(cache, frame, bytes);
-	pthread_mutex_unlock(&cache->lock);
-	return item;
-}
-
-void cache_loaded(struct cache *cache, struct cache_item *item, int ret, const struct error *err)
-{
-	pthread_mutex_lock(&cache->lock);
-	cache_settle(cache, item, ret, err);
-	item_release(item);
 	cache_make_room(cache, 0);
 	pthread_mutex_unlock(&cache->lock);
 }

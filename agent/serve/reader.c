@@ -1,8 +1,7 @@
 /*
  * A point at any place: the map is searched by block, and what it says lies in a frame
- * comes from the cache, which has the frame fetched by one ranged read, or with others that
- * are wanted and lie beside it (together.c). Frames are at most 1 MiB, so who wants one block
- * waits for no more than that.
+ * comes from the cache, which has the frame fetched by one ranged read. Frames are at most
+ * 1 MiB, so who wants one block waits for no more than that.
  */
 #include "agent/serve/serve_private.h"
 
@@ -84,7 +83,7 @@ void reader_failed(struct point_reader *reader, uint32_t frame, struct error *er
 			    where->number, where->point, err->message);
 }
 
-struct opener *opener_take(struct point_reader *reader)
+static struct opener *opener_take(struct point_reader *reader)
 {
 	struct opener *opener;
 
@@ -108,24 +107,12 @@ struct opener *opener_take(struct point_reader *reader)
 	return opener;
 }
 
-void opener_put(struct point_reader *reader, struct opener *opener)
+static void opener_put(struct point_reader *reader, struct opener *opener)
 {
 	pthread_mutex_lock(&reader->lock);
 	opener->next = reader->openers;
 	reader->openers = opener;
 	pthread_mutex_unlock(&reader->lock);
-}
-
-int opener_read(struct opener *opener, struct point_reader *reader, size_t source,
-		uint32_t segment, uint64_t offset, uint32_t length, struct error *err)
-{
-	int ret = places_read(reader->plan.places, &reader->sources.items[source].point,
-			      segment, offset, opener->stored, length, err);
-
-	atomic_fetch_add(&reader->fetches, 1);
-	if (!ret)
-		atomic_fetch_add(&reader->fetched_bytes, length);
-	return ret;
 }
 
 /* The cache's: a frame from the store. */
@@ -139,14 +126,27 @@ static int reader_load(void *context, struct cache_item *item, struct error *err
 
 	if (!opener)
 		return error_set(err, -ENOMEM, "reading a frame: out of memory");
-	ret = opener_read(opener, reader, source, where->segment, where->offset, where->length,
-			  err);
-	if (!ret)
+	ret = places_read(reader->plan.places, &reader->sources.items[source].point,
+			  where->segment, where->offset, opener->stored, where->length, err);
+	atomic_fetch_add(&reader->fetches, 1);
+	if (!ret) {
+		atomic_fetch_add(&reader->fetched_bytes, where->length);
 		ret = frame_opener_open(&opener->frames, source, item->frame, opener->stored,
 					item->plain, err);
+	}
 	opener_put(reader, opener);
 	if (ret)
 		reader_failed(reader, item->frame, err);
+	return ret;
+}
+
+int reader_fetch(struct point_reader *reader, uint32_t frame, struct error *err)
+{
+	struct cache_item *item;
+	int ret = cache_get(&reader->cache, frame, reader_frame_bytes(reader, frame), &item, err);
+
+	if (!ret)
+		cache_put(&reader->cache, item);
 	return ret;
 }
 
@@ -175,26 +175,10 @@ static int read_piece(struct point_reader *reader, const struct map_entry *entry
 	return 0;
 }
 
-/* What is read at once, and lies in several frames that are not there, by few reads. */
-static void read_ahead_of_pieces(struct point_reader *reader, uint64_t offset, size_t length)
-{
-	uint32_t frames[TOGETHER_FRAMES_MAX];
-	size_t count = reader_frames(reader, offset, offset + length, frames), absent = 0;
-
-	for (size_t i = 0; i < count; i++)
-		absent += !cache_has(&reader->cache, frames[i]);
-	if (absent < 2)
-		return;
-	atomic_fetch_add(&reader->demand, 1);
-	reader_fetch_together(reader, frames, count);
-	atomic_store(&reader->demand_ns, serve_now_ns());
-	atomic_fetch_sub(&reader->demand, 1);
-}
-
 int point_reader_read(struct point_reader *reader, uint64_t offset, void *buffer,
 		      size_t length, struct error *err)
 {
-	uint64_t at = offset, fetched = offset;
+	uint64_t at = offset;
 	uint8_t *out = buffer;
 	size_t left = length;
 
@@ -206,11 +190,6 @@ int point_reader_read(struct point_reader *reader, uint64_t offset, void *buffer
 		size_t skip = at % BLOCK_BYTES, piece;
 		int ret = 0;
 
-		if (at >= fetched) {
-			read_ahead_of_pieces(reader, at, left < FRAME_PLAIN_MAX ? left :
-							 FRAME_PLAIN_MAX);
-			fetched = at + FRAME_PLAIN_MAX;
-		}
 		if (!map_find(&reader->plan.map, at / BLOCK_BYTES, &entry))
 			return error_set(err, -EIO, "block %" PRIu64 " is not in the map",
 					 at / BLOCK_BYTES);

@@ -3,7 +3,6 @@
  *
  *   reader   blocks of a point, through the cache
  *   cache    decoded frames, the least recently used goes; one fetch for all who wait
- *   together neighbouring frames by one read
  *   ahead    threads that have frames fetched that will be wanted next
  *   overlay  blocks of a target, or of the point
  *   present  which blocks are in the target, and the file that says so
@@ -64,15 +63,10 @@ int cache_get(struct cache *cache, uint32_t frame, size_t bytes, struct cache_it
 	      struct error *err);
 void cache_put(struct cache *cache, struct cache_item *item);
 bool cache_has(struct cache *cache, uint32_t frame);
-/* A frame that is not there, nor being loaded, for the caller to load; NULL: it is, or there
- * is no memory. Then how that went: what failed is gone for whoever asks next. */
-struct cache_item *cache_claim(struct cache *cache, uint32_t frame, size_t bytes);
-void cache_loaded(struct cache *cache, struct cache_item *item, int ret,
-		  const struct error *err);
 
 /* ---- ahead.c ----------------------------------------------------------------- */
 
-#define AHEAD_QUEUE 2048u		/* 8 MiB of the smallest frames */
+#define AHEAD_QUEUE 64u
 #define AHEAD_STREAMS 8u
 #define AHEAD_THREADS_MAX 16u
 
@@ -130,25 +124,9 @@ struct point_reader {
 /* Of a frame of the map: who stored it, index into plan.points. */
 size_t reader_source(const struct point_reader *reader, uint32_t frame);
 size_t reader_frame_bytes(const struct point_reader *reader, uint32_t frame);
-struct opener *opener_take(struct point_reader *reader);	/* NULL: out of memory */
-void opener_put(struct point_reader *reader, struct opener *opener);
-/* Of a segment of a source, into opener->stored. */
-int opener_read(struct opener *opener, struct point_reader *reader, size_t source,
-		uint32_t segment, uint64_t offset, uint32_t length, struct error *err);
+int reader_fetch(struct point_reader *reader, uint32_t frame, struct error *err);
 /* Counts and tells what could not be had; `err` gets the object's name. */
 void reader_failed(struct point_reader *reader, uint32_t frame, struct error *err);
-
-/* ---- together.c ------------------------------------------------------------------ */
-
-#define TOGETHER_FRAMES_MAX 256u
-
-/* The frames of bytes [from, to) of the volume, in order, as many as there is room for. */
-size_t reader_frames(const struct point_reader *reader, uint64_t from, uint64_t to,
-		     uint32_t frames[static TOGETHER_FRAMES_MAX]);
-/* How many of the first of `count` > 0 frames one read can bring. */
-size_t reader_together(const struct point_reader *reader, const uint32_t *frames, size_t count);
-/* Into the cache, what is not there; those that lie together by one read. */
-void reader_fetch_together(struct point_reader *reader, const uint32_t *frames, size_t count);
 
 /* ---- present.c ------------------------------------------------------------------ */
 

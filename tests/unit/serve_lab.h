@@ -41,9 +41,8 @@ static inline void serve_lab_new(struct serve_lab *lab, struct random_state *ran
 	lab_build(lab->points, random, count, bytes);
 }
 
-/* One full point without holes, in frames of so many blocks. */
-static inline void lab_dense_in(struct serve_lab *lab, struct random_state *random,
-				uint64_t bytes, uint32_t frame_blocks)
+/* One full point without holes, in frames of 1 MiB. */
+static inline void lab_dense(struct serve_lab *lab, struct random_state *random, uint64_t bytes)
 {
 	lab->points = points_lab_new();
 	lab_image_change(lab->points, random, 1, bytes, 0, 1);
@@ -52,15 +51,8 @@ static inline void lab_dense_in(struct serve_lab *lab, struct random_state *rand
 
 		memcpy(lab->points->images[1].data + i, &value, 8);
 	}
-	lab->points->options = (struct pipeline_options){ .inline_bytes = 1,
-							   .frame_blocks = frame_blocks };
+	lab->points->options = (struct pipeline_options){ .inline_bytes = 1 };
 	lab_commit(lab->points, random, POINT_FULL, false);
-}
-
-/* … of 1 MiB. */
-static inline void lab_dense(struct serve_lab *lab, struct random_state *random, uint64_t bytes)
-{
-	lab_dense_in(lab, random, bytes, 0);
 }
 
 static inline void serve_lab_free(struct serve_lab *lab)

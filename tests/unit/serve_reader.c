@@ -161,33 +161,6 @@ static void sequence_is_read_ahead(void **state)
 	free(buffer);
 }
 
-/* Small frames are not fetched one by one by whoever wants many; single blocks are. */
-static void neighbours_by_one_read(void **state)
-{
-	struct random_state random = random_start("neighbours_by_one_read");
-	struct point_reader_counts counts;
-	struct serve_lab lab = { .reader = NULL };
-	uint8_t *buffer = malloc(MEBIBYTE);
-
-	(void)state;
-	lab_dense_in(&lab, &random, 8 * MEBIBYTE, 2);
-	serve_lab_open(&lab, 1, 64 * MEBIBYTE);
-	assert_int_equal(lab.reader->plan.frame_count, 1024);
-	check_read(&lab, 5 * MEBIBYTE, BLOCK_BYTES, buffer);
-	point_reader_counts(lab.reader, &counts);
-	assert_int_equal(counts.fetches, 1);
-	assert_true(counts.fetched_bytes < 3 * BLOCK_BYTES);
-	for (uint64_t i = 0; i < 8; i++)
-		check_read(&lab, i * MEBIBYTE, MEBIBYTE, buffer);
-	crowd_run(&lab, &random, false);
-	point_reader_counts(lab.reader, &counts);
-	/* Two a MiB, as a frame's head makes it a little more; each frame once. */
-	assert_in_range(counts.fetches, 9, 2 * 9 + 9);
-	assert_int_equal(counts.fetched_bytes, lab.reader->plan.fetch_bytes);
-	serve_lab_free(&lab);
-	free(buffer);
-}
-
 static void nothing_ahead_of_single_reads(void **state)
 {
 	struct random_state random = random_start("nothing_ahead_of_single_reads");
@@ -321,7 +294,6 @@ int main(void)
 		cmocka_unit_test(one_fetch_for_all),
 		cmocka_unit_test(cache_stays_small),
 		cmocka_unit_test(sequence_is_read_ahead),
-		cmocka_unit_test(neighbours_by_one_read),
 		cmocka_unit_test(nothing_ahead_of_single_reads),
 		cmocka_unit_test(damage_is_an_error_there_alone),
 		cmocka_unit_test(what_was_mended_is_read),
