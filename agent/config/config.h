@@ -144,6 +144,7 @@ struct config_volume {
 	enum snapshot_provider provider;
 	struct cow_options cow;
 	uint32_t granularity_bytes;		/* 0: chosen by size */
+	uint32_t frame_bytes;			/* of a frame at most; 0: chosen by size */
 	bool fingerprints;			/* keep them; default yes */
 	bool skip_unchanged;			/* marked blocks that are as they were; default yes */
 	uint32_t spot_checks;			/* unmarked blocks compared a run, default 32 */

@@ -87,6 +87,7 @@ static const struct key volume_keys[] = {
 	{ "group", KEY_TEXT, FIELD(struct config_volume, group), 0, 0 },
 	{ "cow_size", KEY_BYTES, FIELD(struct config_volume, cow.bytes), 1 << 20, 1ll << 44 },
 	{ "granularity", KEY_BYTES32, FIELD(struct config_volume, granularity_bytes), 4096, 64 << 20 },
+	{ "frame_size", KEY_BYTES32, FIELD(struct config_volume, frame_bytes), 4096, 1 << 20 },
 	{ "fingerprints", KEY_BOOL, FIELD(struct config_volume, fingerprints), 0, 0 },
 	{ "skip_unchanged", KEY_BOOL, FIELD(struct config_volume, skip_unchanged), 0, 0 },
 	{ "spot_checks", KEY_U32, FIELD(struct config_volume, spot_checks), 0, 1000000 },
@@ -365,6 +366,11 @@ static int group_assign(struct config *config, const char *name, const char *key
 	return ret == 1 ? hook_assign(&group->hook, key, value, err) : ret;
 }
 
+static bool is_power(uint32_t number)
+{
+	return !(number & (number - 1));
+}
+
 static int volume_assign(struct config *config, const char *name, const char *key,
 			 const char *value, struct error *err)
 {
@@ -388,8 +394,8 @@ static int volume_assign(struct config *config, const char *name, const char *ke
 		ret = assign_from(volume_keys, volume, key, value, err);
 	if (ret == 0 && !strcmp(key, "group") && !volume_name_good(value))
 		return config_bad_value(err, key, value, "use letters, digits and . _ -");
-	if (ret == 0 && !strcmp(key, "granularity") &&
-	    (volume->granularity_bytes & (volume->granularity_bytes - 1)))
+	if (ret == 0 && ((!strcmp(key, "granularity") && !is_power(volume->granularity_bytes)) ||
+			 (!strcmp(key, "frame_size") && !is_power(volume->frame_bytes))))
 		return config_bad_value(err, key, value, "give a power of two");
 	return ret;
 }

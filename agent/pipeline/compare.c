@@ -43,7 +43,7 @@ void compare_free(struct compare *compare)
 static int span_tag(struct compare *compare, struct slot *slot,
 		    const struct span *span)
 {
-	const uint8_t *data = buffer_data(slot->buffer);
+	const uint8_t *data = slot->buffer->memory;
 
 	for (uint32_t i = span->position; i < span->position + span->count; i++) {
 		int ret = fingerprint_of_block(compare->tagger, data + (size_t)i * BLOCK_BYTES,
@@ -85,7 +85,7 @@ static uint32_t span_differing(const struct compare *compare, const struct slot 
 }
 
 /* Of wanted span `i` and those after it that lie near. */
-static void know_from(struct compare *compare, const struct plan_frame *plan, uint32_t i)
+static void know_from(struct compare *compare, const struct plan_piece *plan, uint32_t i)
 {
 	uint64_t first = plan->wanted[i].first, end = first;
 
@@ -110,8 +110,8 @@ static bool knows(const struct compare *compare, const struct span *span)
 
 int compare_slot(struct compare *compare, struct slot *slot)
 {
-	struct plan_frame *plan = &slot->plan;
-	struct span spans[MAP_FRAME_BLOCKS_MAX];
+	struct plan_piece *plan = &slot->plan;
+	struct span spans[PLAN_PIECE_BLOCKS];
 	uint32_t count = 0, before = 0, kept = 0;
 
 	slot->unchanged = 0;

@@ -75,7 +75,7 @@ _Static_assert(sizeof(struct frame_header) == FRAME_HEADER_BYTES,
 	       "frame_header layout");
 _Static_assert(sizeof(struct frame_aad) == FRAME_HEADER_BYTES + 32,
 	       "frame_aad layout");
-_Static_assert(FRAME_HEADER_BYTES + FRAME_EXTENTS_MAX <= BLOCK_BYTES,
-	       "header and extents fit the block before a buffer's data");
+_Static_assert(FRAME_PLAIN_MAX + FRAME_HEADER_BYTES + FRAME_EXTENTS_MAX + CRYPTO_TAG_SIZE <=
+	       FRAME_STORED_MAX, "the largest frame");
 
 #endif

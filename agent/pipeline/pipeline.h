@@ -3,12 +3,12 @@
  * objects out, and the map that says where everything went.
  *
  *   reader (io_uring, one thread) → workers (zero test, zstd, AES-256-GCM)
- *   → writer (order by frame number, segments, upload)
+ *   → writer (order, segments, upload)
  *
  * A fixed pool of buffers circulates; a stage that finds no free buffer waits,
  * which is the back-pressure. The output is byte for byte the same for any
- * number of workers (given the same key): frames are cut by the reader's plan
- * alone and written in order.
+ * number of workers (given the same key): pieces are cut by the reader's plan
+ * alone, each makes a frame or several, and they are written in order.
  *
  * Formats: docs/format.md "Frame" and "Segment".
  */
@@ -54,7 +54,11 @@ struct pipeline_options {
 	uint32_t workers;		/* default: online CPUs, at most 8 */
 	int level;			/* zstd, default 1 */
 	uint32_t queue_depth;		/* reads in flight, default 32 */
-	uint32_t buffers;		/* frames in memory, default 4 * workers + 8 */
+	uint32_t buffers;		/* pieces in memory, default 4 * workers + 8 */
+	uint32_t frame_blocks;		/* in a frame at most: a power of two, default
+					 * MAP_FRAME_BLOCKS_MAX. Who wants one block
+					 * fetches and decodes its frame; small ones
+					 * compress less and make the map larger */
 	uint64_t segment_bytes;		/* start a new segment beyond, default 512 MiB */
 	uint32_t inline_bytes;		/* segment 0 with its header at most this:
 					 * returned in memory instead of stored;

@@ -1,12 +1,16 @@
 #include "agent/pipeline/pool.h"
 
+#include "agent/pipeline/frame_format.h"
+#include "agent/pipeline/plan.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-_Static_assert(BUFFER_HEAD_BYTES + FRAME_PLAIN_MAX + CRYPTO_TAG_SIZE <= BUFFER_BYTES,
-	       "a raw frame fits its buffer");
+_Static_assert(FRAME_PLAIN_MAX + FRAME_EXTENTS_MAX +
+	       PLAN_PIECE_BLOCKS * (FRAME_HEADER_BYTES + CRYPTO_TAG_SIZE) <= BUFFER_BYTES,
+	       "raw frames of a block each fit a buffer");
 _Static_assert(BUFFER_BYTES % BLOCK_BYTES == 0, "buffers stay page-aligned");
 
 int pool_init(struct pool *pool, uint32_t count)

@@ -2,10 +2,9 @@
  * The memory of a run: a fixed number of equal, page-aligned buffers in one
  * mapping, left out of core dumps and of children.
  *
- * A buffer is laid out so that a frame needs no copy to be sealed where it was
- * read:  | room for header and extent list | data, 1 MiB | room for the tag |
- * The data starts on a page (O_DIRECT); extent list and header are put right
- * before it.
+ * A buffer holds a piece of the volume as it was read (at its start, which is a page's:
+ * O_DIRECT), or the frames that were made of it, one behind another. There is room for
+ * these even if each is of one block, and none gets smaller by compression.
  */
 #ifndef CLAWBACK_PIPELINE_POOL_H
 #define CLAWBACK_PIPELINE_POOL_H
@@ -15,18 +14,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BUFFER_HEAD_BYTES BLOCK_BYTES
-#define BUFFER_BYTES FRAME_STORED_MAX
+#define BUFFER_BYTES (FRAME_PLAIN_MAX + 5 * BLOCK_BYTES)
 
 struct buffer {
 	uint8_t *memory;	/* BUFFER_BYTES */
 	uint32_t index;		/* in the pool: its number when registered */
 };
-
-static inline uint8_t *buffer_data(const struct buffer *buffer)
-{
-	return buffer->memory + BUFFER_HEAD_BYTES;
-}
 
 struct pool {
 	uint8_t *memory;

@@ -32,13 +32,13 @@ static struct slot *slot_list_take(struct slot_list *list)
 }
 
 int queue_init(struct queue *queue, struct pool *pool, uint32_t slot_count,
-	       uint64_t frames, uint64_t segment_bytes)
+	       uint64_t pieces, uint64_t segment_bytes)
 {
 	pthread_condattr_t monotonic;
 
 	memset(queue, 0, sizeof(*queue));
 	queue->error = (struct error)ERROR_INIT;
-	queue->frames = frames;
+	queue->pieces = pieces;
 	queue->slot_count = slot_count;
 	queue->cursor.limit_bytes = segment_bytes;
 	atomic_init(&queue->failed, false);
@@ -132,7 +132,7 @@ struct slot *queue_take_work(struct queue *queue)
 }
 
 /*
- * Slots are taken and freed in frame order, so the numbers under way span at most
+ * Slots are taken and freed in piece order, so the numbers under way span at most
  * slot_count: no two share a place. The writer empties a place again.
  */
 static struct slot **queue_ring(struct queue *queue, uint64_t number)
@@ -140,7 +140,7 @@ static struct slot **queue_ring(struct queue *queue, uint64_t number)
 	return &queue->ring[number % queue->slot_count];
 }
 
-/* A frame is ready for the writer: wake it if it is the one it waits for. */
+/* A piece is ready for the writer: wake it if it is the one it waits for. */
 static void queue_sealed_locked(struct queue *queue, struct slot *slot)
 {
 	slot->state = SLOT_SEALED;
@@ -150,16 +150,24 @@ static void queue_sealed_locked(struct queue *queue, struct slot *slot)
 
 static int queue_place_locked(struct queue *queue, struct slot *slot)
 {
+	uint32_t segment;
+	uint64_t offset;
 	int ret;
 
-	if (!slot->facts.blocks) {
+	if (!slot->frame_count) {
 		queue_sealed_locked(queue, slot);
 		return 0;
 	}
-	ret = segment_place(&queue->cursor, frame_stored_bytes(&slot->facts),
-			    &slot->facts.segment, &slot->offset);
+	ret = segment_place(&queue->cursor, slot->frame_bytes, &segment, &offset);
 	if (ret)
 		return ret;
+	for (uint32_t i = 0; i < slot->frame_count; i++) {
+		struct slot_frame *frame = &slot->frames[i];
+
+		frame->facts.segment = segment;
+		frame->facts.number = queue->frames++;
+		frame->offset = offset + frame->start;
+	}
 	slot->state = SLOT_PLACED;
 	slot_list_add(&queue->placed, slot);
 	pthread_cond_signal(&queue->work);
@@ -173,9 +181,9 @@ void queue_put_packed(struct queue *queue, struct slot *slot)
 	pthread_mutex_lock(&queue->mutex);
 	slot->state = SLOT_PACKED;
 	*queue_ring(queue, slot->plan.number) = slot;
-	while (!ret && queue->next_place < queue->frames) {
+	while (!ret && queue->next_place < queue->pieces) {
 		slot = *queue_ring(queue, queue->next_place);
-		/* The place may still be held by the frame slot_count before. */
+		/* The place may still be held by the piece slot_count before. */
 		if (!slot || slot->state != SLOT_PACKED)
 			break;
 		queue->next_place++;
@@ -217,7 +225,7 @@ struct slot *queue_take_sealed(struct queue *queue)
 	struct slot *slot = NULL;
 
 	pthread_mutex_lock(&queue->mutex);
-	while (!queue_failed(queue) && queue->next_write < queue->frames) {
+	while (!queue_failed(queue) && queue->next_write < queue->pieces) {
 		struct slot **place = queue_ring(queue, queue->next_write);
 
 		if (interrupt_check(&err)) {

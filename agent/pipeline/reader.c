@@ -115,7 +115,7 @@ void read_request_start(struct reader *reader, struct slot *slot, uint32_t index
 	*request = (struct read_request){
 		.slot = slot,
 		.offset = span->first * BLOCK_BYTES,
-		.to = buffer_data(slot->buffer) +
+		.to = slot->buffer->memory +
 		      (size_t)span->position * BLOCK_BYTES,
 		.bytes = bytes,
 		.needed = left < bytes ? (uint32_t)left : bytes,

@@ -23,7 +23,7 @@ struct reader {
 
 	/* the reader's */
 	struct plan plan;
-	uint64_t pace_ns;		/* when the next frame may be read */
+	uint64_t pace_ns;		/* when the next piece may be read */
 	struct yield yield;		/* for whoever else uses the disk */
 	uint64_t look_ns;		/* when to look at them next; UINT64_MAX: never */
 	uint64_t pause_ns;		/* until when they are left alone */
@@ -49,7 +49,7 @@ struct read_request {
 };
 
 /*
- * A slot with the next frame of the plan. False with *slot NULL: the plan is at its
+ * A slot with the next piece of the plan. False with *slot NULL: the plan is at its
  * end, or the run failed; or, if !wait, none is free or the read rate forbids.
  */
 bool reader_next(struct reader *reader, bool wait, struct slot **slot);
@@ -72,7 +72,7 @@ int read_request_advance(struct read_request *request, int64_t result,
 			 struct error *err);
 
 /*
- * Reads all frames of the plan through io_uring. -ENOSYS: nothing was read, as the
+ * Reads all pieces of the plan through io_uring. -ENOSYS: nothing was read, as the
  * kernel refuses to set up a ring (*why says how).
  */
 int ring_read(struct reader *reader, int *why, struct error *err);

@@ -1,6 +1,6 @@
 /*
  * Reading through io_uring: as many reads in flight as the depth and the free
- * slots allow; whatever frame completes first goes to the workers first.
+ * slots allow; whatever piece completes first goes to the workers first.
  */
 #include "agent/pipeline/reader.h"
 
@@ -23,7 +23,7 @@ struct ring {
 	struct read_request *free;	/* those not in flight */
 	struct read_request *again;	/* short reads to be asked anew */
 	uint32_t in_flight;
-	struct slot *slot;		/* the frame being started … */
+	struct slot *slot;		/* the piece being started … */
 	uint32_t next_read;		/* … from this read of its plan on */
 };
 

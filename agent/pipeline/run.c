@@ -26,7 +26,7 @@
 
 struct run {
 	struct pipeline_job job;	/* a copy, with options resolved */
-	uint64_t frames;
+	uint64_t pieces;
 	struct pool pool;
 	struct queue queue;
 	pthread_mutex_t callbacks;
@@ -54,6 +54,10 @@ static int job_check(const struct pipeline_job *job, struct error *err)
 	if (job->volume_bytes > FRAME_BLOCK_LIMIT * BLOCK_BYTES - BLOCK_BYTES)
 		return error_set(err, -EFBIG, "a volume of %llu bytes is too large",
 				 (unsigned long long)job->volume_bytes);
+	if (job->options.frame_blocks > MAP_FRAME_BLOCKS_MAX ||
+	    job->options.frame_blocks & (job->options.frame_blocks - 1))
+		return error_set(err, -EINVAL, "frames of %u blocks are not possible",
+				 job->options.frame_blocks);
 	if (strlen(job->segment_prefix) + 6 > STORE_KEY_MAX)
 		return error_set(err, -ENAMETOOLONG, "segment prefix %s is too long",
 				 job->segment_prefix);
@@ -69,21 +73,23 @@ static int job_check(const struct pipeline_job *job, struct error *err)
 	return 0;
 }
 
-/* How many frames the extents make: the plan is cheap, and gives it exactly. */
-static int job_frames(const struct pipeline_job *job, uint64_t *frames,
+/* How many pieces the extents make: the plan is cheap, and gives it exactly. */
+static int job_pieces(const struct pipeline_job *job, uint64_t *pieces,
 		      struct error *err)
 {
-	CLEANUP_FREE struct plan_frame *frame = malloc(sizeof(*frame));
+	CLEANUP_FREE struct plan_piece *piece = malloc(sizeof(*piece));
+	uint64_t most = UINT32_MAX / (PLAN_PIECE_BLOCKS / job->options.frame_blocks);
 	struct plan plan;
 
-	if (!frame)
+	if (!piece)
 		return error_set(err, -ENOMEM, "no memory for a plan");
 	plan_init(&plan, job->extents);
-	while (plan_next(&plan, frame))
-		if (plan.frames > UINT32_MAX)
-			return error_set(err, -EOVERFLOW,
-					 "the volume has more changed blocks than one point can hold");
-	*frames = plan.frames;
+	while (plan_next(&plan, piece))
+		if (plan.pieces > most)
+			return error_set(err, -EOVERFLOW, "the volume has more changed blocks "
+					 "than one point can hold in frames of %u KiB",
+					 job->options.frame_blocks * (BLOCK_BYTES >> 10));
+	*pieces = plan.pieces;
 	return 0;
 }
 
@@ -102,6 +108,8 @@ void pipeline_defaults(struct pipeline_options *options)
 		options->level = 1;
 	if (!options->queue_depth)
 		options->queue_depth = 32;
+	if (!options->frame_blocks)
+		options->frame_blocks = MAP_FRAME_BLOCKS_MAX;
 	if (!options->segment_bytes)
 		options->segment_bytes = SEGMENT_BYTES_DEFAULT;
 	if (!options->inline_bytes)
@@ -110,14 +118,13 @@ void pipeline_defaults(struct pipeline_options *options)
 	options->buffers = at_most(options->buffers, BUFFERS_MAX);
 }
 
-/* No more of anything than there are frames. */
-static void options_resolve(struct pipeline_options *options, uint64_t frames)
+/* No more of anything than there are pieces. */
+static void options_resolve(struct pipeline_options *options, uint64_t pieces)
 {
-	pipeline_defaults(options);
-	if (!frames)
-		frames = 1;
-	options->workers = at_most(options->workers, frames);
-	options->buffers = at_most(options->buffers, frames);
+	if (!pieces)
+		pieces = 1;
+	options->workers = at_most(options->workers, pieces);
+	options->buffers = at_most(options->buffers, pieces);
 }
 
 static int run_workers_init(struct run *run, struct error *err)
@@ -137,6 +144,7 @@ static int run_workers_init(struct run *run, struct error *err)
 			.point = run->job.point,
 			.data_key = run->job.data_key,
 			.level = options->level,
+			.frame_blocks = options->frame_blocks,
 			.fingerprints = run->job.fingerprints,
 			.compare = run->job.compare,
 		};
@@ -157,7 +165,7 @@ static int run_init(struct run *run, struct error *err)
 	ret = pool_init(&run->pool, options->buffers + options->workers);
 	if (!ret)
 		ret = queue_init(&run->queue, &run->pool, options->buffers,
-				 run->frames, options->segment_bytes);
+				 run->pieces, options->segment_bytes);
 	if (ret)
 		return error_set(err, ret, "no memory for %u buffers of %u bytes",
 				 options->buffers + options->workers, BUFFER_BYTES);
@@ -248,13 +256,15 @@ int pipeline_run(const struct pipeline_job *job, struct pipeline_result *result,
 {
 	struct run run = { .job = *job };
 	struct pipeline_result made = { 0 };
-	int ret = job_check(job, err);
+	int ret;
 
+	pipeline_defaults(&run.job.options);
+	ret = job_check(&run.job, err);
 	if (!ret)
-		ret = job_frames(job, &run.frames, err);
+		ret = job_pieces(&run.job, &run.pieces, err);
 	if (ret)
 		return ret;
-	options_resolve(&run.job.options, run.frames);
+	options_resolve(&run.job.options, run.pieces);
 	map_init(&made.map, job->kind,
 		 (job->volume_bytes + BLOCK_BYTES - 1) / BLOCK_BYTES);
 	ret = run_init(&run, err);

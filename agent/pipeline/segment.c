@@ -8,7 +8,7 @@ int segment_place(struct segment_cursor *cursor, uint32_t bytes,
 {
 	if (!cursor->offset)
 		cursor->offset = SEGMENT_HEADER_BYTES;
-	/* A segment holds one frame at least, however low the limit. */
+	/* A segment holds one piece at least, however low the limit. */
 	if (cursor->offset > SEGMENT_HEADER_BYTES &&
 	    cursor->offset + bytes > cursor->limit_bytes) {
 		if (cursor->segment == SEGMENT_NUMBER_MAX)

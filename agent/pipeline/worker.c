@@ -19,7 +19,6 @@ struct worker {
 	ZSTD_CCtx *zstd;
 	struct sealer *sealer;
 	struct compare *compare;	/* NULL: no fingerprints */
-	uint8_t extents[FRAME_EXTENTS_MAX];
 };
 
 struct worker *worker_new(const struct worker_options *options,
@@ -81,6 +80,24 @@ static void slot_run_add(struct slot *slot, const struct span *run)
 		slot->runs[slot->run_count++] = *run;
 }
 
+/* Adds a run of data, in as many as frames of `limit` blocks make of it. */
+static void slot_data_add(struct slot *slot, uint64_t first, uint32_t position,
+			  uint32_t count, uint32_t limit)
+{
+	while (count) {
+		uint32_t room = limit - position % limit;
+		struct span run = { first, count < room ? count : room, position };
+
+		if (position % limit)
+			slot_run_add(slot, &run);
+		else
+			slot->runs[slot->run_count++] = run;
+		first += run.count;
+		position += run.count;
+		count -= run.count;
+	}
+}
+
 /* Length of the run of zero (or not zero) blocks at the start of `data`. */
 static uint32_t zero_run(const uint8_t *data, uint32_t blocks, bool *zero)
 {
@@ -93,10 +110,10 @@ static uint32_t zero_run(const uint8_t *data, uint32_t blocks, bool *zero)
 	return count;
 }
 
-/* Drops gaps and zero blocks: moves the rest together, notes the runs. */
-static void slot_compact(struct slot *slot)
+/* Drops gaps and zero blocks: moves the rest together, notes the runs. Blocks left. */
+static uint32_t slot_compact(struct slot *slot, uint32_t limit)
 {
-	uint8_t *data = buffer_data(slot->buffer);
+	uint8_t *data = slot->buffer->memory;
 	uint32_t used = 0;
 
 	slot->run_count = 0;
@@ -109,103 +126,122 @@ static void slot_compact(struct slot *slot)
 			bool zero;
 
 			run.count = zero_run(from, left.count, &zero);
-			if (!zero) {
-				run.position = used;
+			if (zero) {
+				slot_run_add(slot, &run);
+			} else {
+				slot_data_add(slot, left.first, used, run.count, limit);
 				if (used != left.position)
 					memmove(data + (size_t)used * BLOCK_BYTES, from,
 						(size_t)run.count * BLOCK_BYTES);
 				used += run.count;
 			}
-			slot_run_add(slot, &run);
 			left.first += run.count;
 			left.position += run.count;
 			left.count -= run.count;
 		}
 	}
-	slot->facts.blocks = used;
+	return used;
 }
 
-static void worker_extents(struct worker *worker, struct slot *slot)
+/* The extent list of the frame's runs, which begin with number *run. */
+static void frame_extents(const struct slot *slot, uint32_t *run, uint32_t end,
+			  struct frame_facts *facts, uint8_t *out)
 {
-	struct frame_facts *facts = &slot->facts;
-	uint64_t end = 0;
+	uint64_t block = 0;
 
-	for (uint32_t i = 0; i < slot->run_count; i++) {
-		const struct span *run = &slot->runs[i];
+	for (; *run < slot->run_count; ++*run) {
+		const struct span *at = &slot->runs[*run];
 
-		if (run->position == SPAN_HOLE)
+		if (at->position == SPAN_HOLE)
 			continue;
-		frame_extent_put(worker->extents, &facts->extents_bytes, &end,
-				 run->first, run->count);
+		if (at->position >= end)
+			break;
+		frame_extent_put(out, &facts->extents_bytes, &block, at->first, at->count);
 		facts->extent_count++;
 	}
 }
 
 /*
- * Compresses into the scratch buffer, which then becomes the slot's. Where that
- * saves nothing the data stay raw where they are. There is room for less than the
- * data, so zstd gives up by itself.
+ * There is room for less than the data, so zstd gives up by itself where it saves
+ * nothing; the data are then copied as they are.
  */
-static int worker_compress(struct worker *worker, struct slot *slot,
-			   struct error *err)
+static int worker_compress(struct worker *worker, const uint8_t *data,
+			   struct frame_facts *facts, uint8_t *to, struct error *err)
 {
-	size_t plain = (size_t)slot->facts.blocks * BLOCK_BYTES;
-	struct buffer *buffer = slot->buffer;
-	size_t got = ZSTD_compress2(worker->zstd, buffer_data(worker->scratch),
-				    plain - 1, buffer_data(buffer), plain);
+	size_t plain = (size_t)facts->blocks * BLOCK_BYTES;
+	size_t got = ZSTD_compress2(worker->zstd, to, plain - 1, data, plain);
 
 	if (!ZSTD_isError(got)) {
-		slot->facts.flags = FRAME_ZSTD;
-		slot->facts.payload_bytes = (uint32_t)got;
-		slot->buffer = worker->scratch;
-		worker->scratch = buffer;
+		facts->flags = FRAME_ZSTD;
+		facts->payload_bytes = (uint32_t)got;
 		return 0;
 	}
 	if (ZSTD_getErrorCode(got) != ZSTD_error_dstSize_tooSmall)
 		return error_set(err, -ENOMEM, "cannot compress a frame: %s",
 				 ZSTD_getErrorName(got));
-	slot->facts.payload_bytes = (uint32_t)plain;
+	memcpy(to, data, plain);
+	facts->payload_bytes = (uint32_t)plain;
+	return 0;
+}
+
+/* Makes frames of the slot's data in the scratch buffer, which then becomes the slot's. */
+static int worker_frames(struct worker *worker, struct slot *slot, uint32_t blocks,
+			 struct error *err)
+{
+	struct buffer *data = slot->buffer;
+	uint32_t limit = worker->options.frame_blocks;
+	uint32_t run = 0;
+
+	for (uint32_t first = 0; first < blocks; first += limit) {
+		struct slot_frame *frame = &slot->frames[slot->frame_count++];
+		struct frame_facts *facts = &frame->facts;
+		uint8_t *inner;
+		int ret;
+
+		*frame = (struct slot_frame){ .start = slot->frame_bytes };
+		facts->blocks = limit < blocks - first ? limit : blocks - first;
+		inner = worker->scratch->memory + frame->start + FRAME_HEADER_BYTES;
+		frame_extents(slot, &run, first + facts->blocks, facts, inner);
+		ret = worker_compress(worker, data->memory + (size_t)first * BLOCK_BYTES, facts,
+				      inner + facts->extents_bytes, err);
+		if (ret)
+			return ret;
+		slot->frame_bytes += frame_stored_bytes(facts);
+	}
+	slot->buffer = worker->scratch;
+	worker->scratch = data;
 	return 0;
 }
 
 static int worker_pack(struct worker *worker, struct slot *slot,
 		       struct error *err)
 {
-	struct frame_facts *facts = &slot->facts;
-	uint8_t *payload;
 	int ret;
 
-	memset(facts, 0, sizeof(*facts));
-	facts->number = slot->plan.number;
-	slot->unchanged = 0;
+	slot->unchanged = slot->frame_count = slot->frame_bytes = 0;
 	ret = worker->compare ? compare_slot(worker->compare, slot) : 0;
 	if (ret)
-		return error_set(err, ret, "cannot take the fingerprints of frame %u: %s",
+		return error_set(err, ret, "cannot take the fingerprints of piece %u: %s",
 				 slot->plan.number, error_text(ret));
-	slot_compact(slot);
-	if (!facts->blocks)
-		return 0;
-	worker_extents(worker, slot);
-	ret = worker_compress(worker, slot, err);
-	if (ret)
-		return ret;
-	payload = buffer_data(slot->buffer);
-	memcpy(payload - facts->extents_bytes, worker->extents,
-	       facts->extents_bytes);
-	slot->frame = payload - facts->extents_bytes - FRAME_HEADER_BYTES;
-	return 0;
+	return worker_frames(worker, slot,
+			     slot_compact(slot, worker->options.frame_blocks), err);
 }
 
 static int worker_seal(struct worker *worker, struct slot *slot,
 		       struct error *err)
 {
-	int ret = frame_seal(worker->sealer, worker->options.volume,
-			     worker->options.point, &slot->facts, slot->frame);
+	int ret = 0;
 
-	if (ret)
-		return error_set(err, ret, "cannot seal frame %u: %s",
-				 slot->facts.number, error_text(ret));
-	return 0;
+	for (uint32_t i = 0; !ret && i < slot->frame_count; i++) {
+		const struct slot_frame *frame = &slot->frames[i];
+
+		ret = frame_seal(worker->sealer, worker->options.volume, worker->options.point,
+				 &frame->facts, slot->buffer->memory + frame->start);
+		if (ret)
+			error_set(err, ret, "cannot seal frame %u: %s", frame->facts.number,
+				  error_text(ret));
+	}
+	return ret;
 }
 
 void *worker_run(void *context)

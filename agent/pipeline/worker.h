@@ -1,6 +1,6 @@
 /*
  * The middle of the pipeline: finds zero blocks, packs, compresses and seals.
- * Each worker has its own contexts and one buffer to compress into, which it
+ * Each worker has its own contexts and one buffer to make frames in, which it
  * swaps with the slot's, so nothing is copied back.
  */
 #ifndef CLAWBACK_PIPELINE_WORKER_H
@@ -21,6 +21,7 @@ struct worker_options {
 	uint64_t point;
 	const uint8_t *data_key;	/* CRYPTO_KEY_SIZE */
 	int level;
+	uint32_t frame_blocks;		/* in a frame at most */
 	const struct fingerprints *fingerprints; /* NULL: none */
 	bool compare;
 };

@@ -160,48 +160,53 @@ static int writer_segment_close(struct writer *writer, bool inline_allowed,
 
 /* ---- frames ---------------------------------------------------------------- */
 
-static int writer_map(struct writer *writer, const struct slot *slot,
-		      struct error *err)
+static int writer_map_frames(struct writer *writer, const struct slot *slot)
 {
-	struct pipeline_result *result = writer->result;
-	const struct frame_facts *facts = &slot->facts;
-	struct map *map = &result->map;
 	int ret = 0;
 
-	if (facts->blocks) {
+	for (uint32_t i = 0; !ret && i < slot->frame_count; i++) {
+		const struct frame_facts *facts = &slot->frames[i].facts;
 		struct map_frame frame = {
 			.point = writer->job->point,
 			.segment = facts->segment,
 			.number = facts->number,
-			.offset = slot->offset,
+			.offset = slot->frames[i].offset,
 			.length = frame_stored_bytes(facts),
 			.blocks = facts->blocks,
 		};
 
-		ret = map_append_frame(map, &frame);
+		ret = map_append_frame(&writer->result->map, &frame);
+		writer->result->data_bytes += (uint64_t)facts->blocks * BLOCK_BYTES;
 	}
+	return ret;
+}
+
+static int writer_map(struct writer *writer, const struct slot *slot,
+		      struct error *err)
+{
+	struct pipeline_result *result = writer->result;
+	uint32_t limit = writer->job->options.frame_blocks;
+	size_t first = result->map.frame_count;
+	int ret = writer_map_frames(writer, slot);
+
 	for (uint32_t i = 0; !ret && i < slot->run_count; i++) {
 		const struct span *run = &slot->runs[i];
-		bool hole = run->position == SPAN_HOLE;
-		struct map_entry entry = {
-			.block = run->first,
-			.count = run->count,
-			.frame = hole ? MAP_FRAME_HOLE :
-					(uint32_t)(map->frame_count - 1),
-			.position = hole ? 0 : run->position,
-		};
+		struct map_entry entry = { run->first, run->count, MAP_FRAME_HOLE, 0 };
 
-		ret = map_append_entry(map, &entry);
-		writer->done_bytes += (uint64_t)run->count * BLOCK_BYTES;
-		if (hole)
+		if (run->position != SPAN_HOLE) {
+			entry.frame = (uint32_t)(first + run->position / limit);
+			entry.position = run->position % limit;
+		} else {
 			result->zero_bytes += (uint64_t)run->count * BLOCK_BYTES;
+		}
+		ret = map_append_entry(&result->map, &entry);
+		writer->done_bytes += (uint64_t)run->count * BLOCK_BYTES;
 	}
 	writer->done_bytes += (uint64_t)slot->unchanged * BLOCK_BYTES;
 	result->unchanged_bytes += (uint64_t)slot->unchanged * BLOCK_BYTES;
 	if (ret)
-		return error_set(err, ret, "cannot add frame %u to the map: %s",
+		return error_set(err, ret, "cannot add the frames of piece %u to the map: %s",
 				 slot->plan.number, error_text(ret));
-	result->data_bytes += (uint64_t)facts->blocks * BLOCK_BYTES;
 	return 0;
 }
 
@@ -216,7 +221,7 @@ static void writer_fingerprints(struct writer *writer, const struct slot *slot)
 	}
 }
 
-static int writer_frame(struct writer *writer, const struct slot *slot,
+static int writer_piece(struct writer *writer, const struct slot *slot,
 			struct error *err)
 {
 	struct pipeline_result *result = writer->result;
@@ -224,31 +229,31 @@ static int writer_frame(struct writer *writer, const struct slot *slot,
 
 	if (ret)
 		return ret;
-	if (slot->facts.blocks) {
-		if (result->segment_count &&
-		    slot->facts.segment == result->segment_count)
+	if (slot->frame_count) {
+		uint32_t segment = slot->frames[0].facts.segment;
+
+		if (result->segment_count && segment == result->segment_count)
 			ret = writer_segment_close(writer, false, err);
-		if (!ret && slot->facts.segment == result->segment_count)
+		if (!ret && segment == result->segment_count)
 			ret = writer_segment_open(writer, err);
 		if (!ret)
-			ret = writer_put(writer, slot->frame,
-					 frame_stored_bytes(&slot->facts), err);
+			ret = writer_put(writer, slot->buffer->memory, slot->frame_bytes, err);
 		if (ret)
 			return ret;
-		result->segments[result->segment_count - 1].frames++;
+		result->segments[result->segment_count - 1].frames += slot->frame_count;
 	}
 	if (writer->job->fingerprints)
 		writer_fingerprints(writer, slot);
 	return writer_map(writer, slot, err);
 }
 
-static int writer_frames(struct writer *writer, struct error *err)
+static int writer_pieces(struct writer *writer, struct error *err)
 {
 	struct slot *slot;
 	int ret = 0;
 
 	while (!ret && (slot = queue_take_sealed(writer->queue))) {
-		ret = writer_frame(writer, slot, err);
+		ret = writer_piece(writer, slot, err);
 		queue_put_written(writer->queue, slot);
 		writer_report(writer, false);
 	}
@@ -267,7 +272,7 @@ int writer_run(struct writer *writer, struct pipeline_result *result,
 
 	writer->result = result;
 	writer->total_bytes = extent_list_blocks(writer->job->extents) * BLOCK_BYTES;
-	ret = writer_frames(writer, err);
+	ret = writer_pieces(writer, err);
 	store_upload_abort(STEAL(writer->upload));
 	digest_free(STEAL(writer->digest));
 	return ret;

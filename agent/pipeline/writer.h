@@ -1,5 +1,5 @@
 /*
- * The end of the pipeline: takes sealed frames in order, fills segments, hashes
+ * The end of the pipeline: takes sealed pieces in order, fills segments, hashes
  * and uploads them, and builds the map. What fits inline_bytes stays in memory.
  */
 #ifndef CLAWBACK_PIPELINE_WRITER_H
@@ -18,7 +18,7 @@ struct writer {
 	pthread_mutex_t *callbacks;	/* held while a callback runs */
 
 	/* the writer's */
-	struct pipeline_result *result;	/* filled as frames come */
+	struct pipeline_result *result;	/* filled as pieces come */
 	struct store_upload *upload;	/* of the present segment; NULL: inline so far */
 	struct digest *digest;		/* of the present segment; NULL: none open */
 	uint64_t segment_bytes;		/* written to it so far */

@@ -1,6 +1,7 @@
 /*
  * What a run may take of the machine's memory, and what that leaves for its pipeline:
- * the limit, less what the process has by now, the marks, and what an upload holds.
+ * the limit, less what the process has by now, the marks, and what an upload holds. And how
+ * large frames have to be for a map to stay small.
  */
 #include "agent/protect/run.h"
 
@@ -12,6 +13,8 @@
 
 #define RESIDENT_GUESS_BYTES (UINT64_C(32) << 20)
 #define SLACK_BYTES (UINT64_C(8) << 20)		/* maps, manifests, stacks */
+#define FRAME_BYTES_DEFAULT (256u << 10)
+#define FRAMES_MANY (UINT64_C(4) << 20)
 #define CONNECTIONS_DEFAULT 4u			/* agent/store/store.h */
 #define PART_BYTES_DEFAULT (UINT64_C(8) << 20)
 
@@ -54,4 +57,15 @@ int run_memory(const struct config *config, const struct run_volume *volumes, si
 	error_prefix(err, "memory_limit = %" PRIu64 "M is too little", limit >> 20);
 	return error_hint(err, "raise it, or lower workers, compression, connections or part_size, "
 			  "or let granularity be larger");
+}
+
+uint32_t run_frame_blocks(uint32_t configured_bytes, uint64_t volume_bytes)
+{
+	uint32_t bytes = configured_bytes;
+
+	if (!bytes)
+		for (bytes = FRAME_BYTES_DEFAULT; bytes < FRAME_PLAIN_MAX; bytes *= 2)
+			if (volume_bytes / bytes <= FRAMES_MANY)
+				break;
+	return bytes / BLOCK_BYTES;
 }

@@ -217,6 +217,12 @@ int run_memory(const struct config *config, const struct run_volume *volumes, si
 	       struct pipeline_options *options, struct error *err);
 
 /*
+ * How many blocks a frame may hold: as configured, or, where that is 0, as the volume's size
+ * wants it, so that its map has a few million frames at most.
+ */
+uint32_t run_frame_blocks(uint32_t configured_bytes, uint64_t volume_bytes);
+
+/*
  * What a differential reads besides the marks: all that lies in frames of points behind
  * the last full, as the map of `head` has it. Not from that full's own map: it may be
  * forgotten, and pruned, by now.

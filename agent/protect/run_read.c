@@ -191,6 +191,8 @@ int run_read(struct run *run, size_t i, struct error *err)
 
 	if (fd < 0)
 		return fd;
+	job.options.frame_blocks = run_frame_blocks(volume->config->frame_bytes,
+						    volume->device.bytes);
 	point_segment_prefix(&volume->point, prefix);
 	run->reading = i;
 	run->reading_fd = fd;

@@ -40,6 +40,8 @@
 #define WINDOW_BLOCKS 256u		/* written at once, aligned */
 #define WINDOW_BYTES (WINDOW_BLOCKS * BLOCK_BYTES)
 #define RANGE_GAP_MAX (64u << 10)	/* read over rather than asking twice */
+#define RANGE_GAP_LEAST (4u << 10)	/* tried, where that is too much in all */
+#define READ_OVER_PART 16u		/* of what is wanted: at most that, onto a known target */
 #define BAND_BYTES (8u << 20)		/* as stored: what is fetched before what is behind */
 #define BAND_WINDOWS 64u
 #define BAND_FETCH_MAX (24u << 20)	/* with gaps: else none is read over */

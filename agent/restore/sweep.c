@@ -311,23 +311,34 @@ static uint64_t ranges_cut(struct plan *plan, size_t first, size_t stop, uint32_
 	return bytes;
 }
 
+/* A rewind promises to move little more than what differs. */
+static bool ranges_fit(const struct plan *plan, uint32_t band, uint64_t bytes, uint64_t wanted)
+{
+	if (plan->map.kind == MAP_DELTA && bytes - wanted > wanted / READ_OVER_PART)
+		return false;
+	return !band || bytes <= BAND_FETCH_MAX;
+}
+
 static int plan_ranges(struct plan *plan)
 {
 	plan->ranges = calloc(plan->frame_count + 1, sizeof(*plan->ranges));
 	if (!plan->ranges)
 		return -ENOMEM;
 	for (size_t first = 0, stop; first < plan->frame_count; first = stop) {
-		uint32_t band = plan->uses[plan->order[first]].range;
+		uint32_t band = plan->uses[plan->order[first]].range, gap = RANGE_GAP_MAX;
 		size_t ranges = plan->range_count;
-		uint64_t bytes;
+		uint64_t bytes, wanted = 0;
 
-		for (stop = first + 1; stop < plan->frame_count; stop++)
+		for (stop = first; stop < plan->frame_count; stop++) {
 			if (plan->uses[plan->order[stop]].range != band)
 				break;
-		bytes = ranges_cut(plan, first, stop, RANGE_GAP_MAX);
-		if (band && bytes > BAND_FETCH_MAX) {
+			wanted += plan->map.frames[plan->order[stop]].length;
+		}
+		bytes = ranges_cut(plan, first, stop, gap);
+		while (gap && !ranges_fit(plan, band, bytes, wanted)) {
+			gap = gap > RANGE_GAP_LEAST ? gap / 4 : 0;
 			plan->range_count = ranges;
-			bytes = ranges_cut(plan, first, stop, 0);
+			bytes = ranges_cut(plan, first, stop, gap);
 		}
 		plan->fetch_bytes += bytes;
 	}

@@ -145,6 +145,21 @@ must_rewind v@1 --no-safety-point
 is_point v "$disk" 1
 echo "  changed $changed: fetched $(said fetched_bytes), written $(said written_bytes)"
 assert_equal "$changed" "$(said written_bytes)" "bytes written"
+[ "$(said fetched_bytes)" -le $((changed / 4096 * 264 * 1024)) ] || fail "fetched more than their frames"
+
+echo "== the same with frames of a block: what changed, a tenth more at most; what that costs"
+large=$(jq -r .stored_bytes <<<"$(clawback show v@1 --json)")
+take v "$disk" --type full -o "volume v.frame_size=4K"
+blocks=$newest small=$(summary point.stored_bytes)
+echo "  the full's stored bytes: $small, of the other $large"
+mutate "$disk" scattered $((mib * 256 / 100))
+must_rewind "v@$blocks" --no-safety-point
+is_point v "$disk" "$blocks"
+echo "  changed $changed: fetched $(said fetched_bytes), written $(said written_bytes)"
+assert_equal "$changed" "$(said written_bytes)" "bytes written"
+[ $(($(said fetched_bytes) * 10)) -le $((changed * 11)) ] || fail "fetched $(said fetched_bytes)"
+must_rewind v@1 --no-safety-point
+rm "$work/image.v.$blocks"
 
 echo "== marks that a killed backup left behind"
 mutate "$disk" clustered 2

@@ -46,6 +46,7 @@ static const struct row {
 	{ "volume v", "group", TEXT, IN_VOLUME(group), 0, 0 },
 	{ "volume v", "cow_size", BYTES, IN_VOLUME(cow.bytes), 1 << 20, 1ll << 44 },
 	{ "volume v", "granularity", BYTES32, IN_VOLUME(granularity_bytes), 4096, 64 << 20 },
+	{ "volume v", "frame_size", BYTES32, IN_VOLUME(frame_bytes), 4096, 1 << 20 },
 	{ "volume v", "fingerprints", BOOL, IN_VOLUME(fingerprints), 0, 0 },
 	{ "volume v", "skip_unchanged", BOOL, IN_VOLUME(skip_unchanged), 0, 0 },
 	{ "volume v", "spot_checks", U32, IN_VOLUME(spot_checks), 0, 1000000 },
@@ -214,7 +215,7 @@ static void numbers(void **state)
 	(void)state;
 	for (size_t i = 0; i < ROWS; i++) {
 		const struct row *row = &rows[i];
-		bool power = !strcmp(row->key, "granularity");
+		bool power = !strcmp(row->key, "granularity") || !strcmp(row->key, "frame_size");
 
 		if (row->kind < U32)
 			continue;
@@ -226,7 +227,8 @@ static void numbers(void **state)
 			void *field;
 
 			if (power)
-				number = row->low << random_below(&random, 15);
+				number = row->low << random_below(&random, 1 + (uint64_t)
+								 __builtin_ctzll(row->high / row->low));
 			snprintf(value, sizeof(value), "%lld", (long long)number);
 			model_start(&model, &volume, row);
 			field = model_field(&model, row);
@@ -271,12 +273,14 @@ static void numbers_out_of_range(void **state)
 	}
 }
 
-static void granularity_is_a_power(void **state)
+static void some_are_powers_of_two(void **state)
 {
 	(void)state;
 	config_expect_bad("[volume v]\ndevice = /dev/v\ngranularity = 12K\n", 3,
 			  "power of two");
 	config_expect_bad("[volume v]\ndevice = /dev/v\ngranularity = 4097\n", 3,
+			  "power of two");
+	config_expect_bad("[volume v]\ndevice = /dev/v\nframe_size = 12K\n", 3,
 			  "power of two");
 }
 
@@ -488,7 +492,7 @@ int main(void)
 		cmocka_unit_test(texts_and_paths),
 		cmocka_unit_test(numbers),
 		cmocka_unit_test(numbers_out_of_range),
-		cmocka_unit_test(granularity_is_a_power),
+		cmocka_unit_test(some_are_powers_of_two),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(words),
 		cmocka_unit_test(bad_words),

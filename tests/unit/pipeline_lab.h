@@ -279,6 +279,12 @@ static inline uint8_t *lab_segment(const struct lab *lab,
 	return data;
 }
 
+static inline size_t lab_frame_bytes(const struct pipeline_job *job)
+{
+	return job->options.frame_blocks ? job->options.frame_blocks * (size_t)BLOCK_BYTES :
+					   FRAME_PLAIN_MAX;
+}
+
 /* The frame's own extents must be the map's, in order. */
 static inline void lab_check_extents(const struct map *map, uint32_t frame,
 				     size_t *entry, const struct extent_list *extents)
@@ -333,9 +339,10 @@ static inline void lab_check_segment(const struct lab *lab,
 		assert_true(*frame < result->map.frame_count);
 		assert_memory_equal(&found, &result->map.frames[*frame], sizeof(found));
 		assert_true(found.length <= FRAME_STORED_MAX);
+		assert_true(found.blocks * (size_t)BLOCK_BYTES <= lab_frame_bytes(job));
 		if (frame_decode(decoder, sealer, &lab->volume, &found, data + at,
 				 found.length,
-				 plain + *frame * (size_t)FRAME_PLAIN_MAX, &extents, &err))
+				 plain + *frame * lab_frame_bytes(job), &extents, &err))
 			fail_msg("%s", err.message);
 		lab_check_extents(&result->map, (uint32_t)*frame, entry, &extents);
 		extent_list_fini(&extents);
@@ -347,13 +354,30 @@ static inline void lab_check_segment(const struct lab *lab,
 	sealer_free(sealer);
 }
 
+/* No more frames than must be: only the last one of a piece is not full. */
+static inline void lab_check_full(const struct pipeline_job *job, const struct map *map)
+{
+	struct plan_piece *piece = malloc(sizeof(*piece));
+	size_t partial = 0;
+	struct plan plan;
+
+	assert_non_null(piece);
+	plan_init(&plan, job->extents);
+	while (plan_next(&plan, piece))
+		continue;
+	free(piece);
+	for (size_t i = 0; i < map->frame_count; i++)
+		partial += map->frames[i].blocks * (size_t)BLOCK_BYTES < lab_frame_bytes(job);
+	assert_true(partial <= plan.pieces);
+}
+
 /* Every block of the volume, as the map and the frames have it. */
 static inline void lab_check(const struct lab *lab, const struct pipeline_job *job,
 			     const struct pipeline_result *result)
 {
 	static const uint8_t zero[BLOCK_BYTES];
 	CLEANUP_FREE uint8_t *plain =
-		calloc(result->map.frame_count + 1, FRAME_PLAIN_MAX);
+		calloc(result->map.frame_count + 1, lab_frame_bytes(job));
 	uint64_t data_blocks = 0, zero_blocks = 0;
 	size_t frame = 0, entry = 0;
 
@@ -361,6 +385,7 @@ static inline void lab_check(const struct lab *lab, const struct pipeline_job *j
 	for (size_t s = 0; s < result->segment_count; s++)
 		lab_check_segment(lab, job, result, s, &frame, &entry, plain);
 	assert_int_equal(frame, result->map.frame_count);
+	lab_check_full(job, &result->map);
 	assert_int_equal(lab->blocks, result->map.volume_blocks);
 	for (uint64_t b = 0; b < lab->blocks; b++) {
 		const uint8_t *block = lab->image + b * BLOCK_BYTES;
@@ -380,7 +405,7 @@ static inline void lab_check(const struct lab *lab, const struct pipeline_job *j
 		}
 		assert_memory_not_equal(block, zero, BLOCK_BYTES);
 		assert_memory_equal(block, plain +
-				    (size_t)found.frame * FRAME_PLAIN_MAX +
+				    (size_t)found.frame * lab_frame_bytes(job) +
 				    (size_t)found.position * BLOCK_BYTES, BLOCK_BYTES);
 		data_blocks++;
 	}

@@ -1,4 +1,4 @@
-/* The plan: every wanted block exactly once, frames and gaps within their bounds. */
+/* The plan: every wanted block exactly once, pieces and gaps within their bounds. */
 #include "agent/pipeline/plan.h"
 
 #include "tests/unit/random.h"
@@ -10,11 +10,11 @@
 
 #include <string.h>
 
-/* The volume's block at `position` of a frame's buffer, by its reads. */
-static uint64_t block_at(const struct plan_frame *frame, uint32_t position)
+/* The volume's block at `position` of a piece's buffer, by its reads. */
+static uint64_t block_at(const struct plan_piece *piece, uint32_t position)
 {
-	for (uint32_t i = 0; i < frame->read_count; i++) {
-		const struct span *read = &frame->reads[i];
+	for (uint32_t i = 0; i < piece->read_count; i++) {
+		const struct span *read = &piece->reads[i];
 
 		if (position >= read->position &&
 		    position < read->position + read->count)
@@ -24,47 +24,47 @@ static uint64_t block_at(const struct plan_frame *frame, uint32_t position)
 	return 0;
 }
 
-static void check_frame(const struct plan_frame *frame)
+static void check_piece(const struct plan_piece *piece)
 {
 	uint32_t blocks = 0;
 
-	assert_in_range(frame->blocks, 1, MAP_FRAME_BLOCKS_MAX);
-	for (uint32_t i = 0; i < frame->read_count; i++) {
-		assert_int_equal(frame->reads[i].position, blocks);
-		assert_true(frame->reads[i].count > 0);
-		blocks += frame->reads[i].count;
+	assert_in_range(piece->blocks, 1, PLAN_PIECE_BLOCKS);
+	for (uint32_t i = 0; i < piece->read_count; i++) {
+		assert_int_equal(piece->reads[i].position, blocks);
+		assert_true(piece->reads[i].count > 0);
+		blocks += piece->reads[i].count;
 	}
-	assert_int_equal(blocks, frame->blocks);
-	for (uint32_t i = 0; i < frame->wanted_count; i++) {
-		const struct span *wanted = &frame->wanted[i];
+	assert_int_equal(blocks, piece->blocks);
+	for (uint32_t i = 0; i < piece->wanted_count; i++) {
+		const struct span *wanted = &piece->wanted[i];
 
 		for (uint32_t k = 0; k < wanted->count; k++)
-			assert_int_equal(block_at(frame, wanted->position + k),
+			assert_int_equal(block_at(piece, wanted->position + k),
 					 wanted->first + k);
 	}
 	/* It ends with a wanted block: a gap at the end would be read in vain. */
-	assert_int_equal(frame->wanted[frame->wanted_count - 1].position +
-			 frame->wanted[frame->wanted_count - 1].count, blocks);
+	assert_int_equal(piece->wanted[piece->wanted_count - 1].position +
+			 piece->wanted[piece->wanted_count - 1].count, blocks);
 }
 
-/* Returns the number of frames; all extents must come out again, in order. */
+/* Returns the number of pieces; all extents must come out again, in order. */
 static uint64_t check_plan(const struct extent_list *extents, uint64_t *gaps)
 {
-	static struct plan_frame frame;
+	static struct plan_piece piece;
 	struct extent_list covered = EXTENT_LIST_INIT;
 	uint64_t read = 0, wanted = 0;
 	struct plan plan;
 
 	plan_init(&plan, extents);
-	memset(&frame, 0xee, sizeof(frame));
-	while (plan_next(&plan, &frame)) {
-		assert_int_equal(frame.number, plan.frames - 1);
-		check_frame(&frame);
-		read += frame.blocks;
-		for (uint32_t i = 0; i < frame.wanted_count; i++) {
-			wanted += frame.wanted[i].count;
+	memset(&piece, 0xee, sizeof(piece));
+	while (plan_next(&plan, &piece)) {
+		assert_int_equal(piece.number, plan.pieces - 1);
+		check_piece(&piece);
+		read += piece.blocks;
+		for (uint32_t i = 0; i < piece.wanted_count; i++) {
+			wanted += piece.wanted[i].count;
 			assert_int_equal(0, extent_list_append(&covered,
-				frame.wanted[i].first, frame.wanted[i].count));
+				piece.wanted[i].first, piece.wanted[i].count));
 		}
 		/* The promise holds at any moment, not only at the end. */
 		assert_true((read - wanted) * 100 <= wanted * PLAN_GAP_PERCENT);
@@ -76,7 +76,7 @@ static uint64_t check_plan(const struct extent_list *extents, uint64_t *gaps)
 	assert_int_equal(read - wanted, plan.gap_blocks);
 	*gaps = plan.gap_blocks;
 	extent_list_fini(&covered);
-	return plan.frames;
+	return plan.pieces;
 }
 
 static void random_extents(struct random_state *random, struct extent_list *extents,
@@ -140,11 +140,11 @@ static void test_full(void **state)
 
 	(void)state;
 	assert_int_equal(0, check_plan(&extents, &gaps));
-	extent_list_append(&extents, 5, 100 * MAP_FRAME_BLOCKS_MAX + 1);
+	extent_list_append(&extents, 5, 100 * PLAN_PIECE_BLOCKS + 1);
 	assert_int_equal(101, check_plan(&extents, &gaps));
 	extent_list_fini(&extents);
 
-	/* Scattered single blocks share frames. */
+	/* Scattered single blocks share pieces. */
 	for (uint64_t i = 0; i < 1024; i++)
 		extent_list_append(&extents, i * 1000, 1);
 	assert_int_equal(4, check_plan(&extents, &gaps));

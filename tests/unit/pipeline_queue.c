@@ -1,6 +1,6 @@
 /*
  * The circle of slots by itself: order is restored whatever the order of the work,
- * places follow frame order, and a failure wakes whoever waits, wherever.
+ * places follow their order, and a failure wakes whoever waits, wherever.
  */
 #include "agent/pipeline/queue.h"
 #include "tests/unit/random.h"
@@ -20,11 +20,11 @@ struct circle {
 	struct queue queue;
 };
 
-static void circle_init(struct circle *circle, uint32_t slots, uint64_t frames,
+static void circle_init(struct circle *circle, uint32_t slots, uint64_t pieces,
 			uint64_t segment_bytes)
 {
 	assert_int_equal(0, pool_init(&circle->pool, slots));
-	assert_int_equal(0, queue_init(&circle->queue, &circle->pool, slots, frames,
+	assert_int_equal(0, queue_init(&circle->queue, &circle->pool, slots, pieces,
 				       segment_bytes));
 }
 
@@ -42,6 +42,38 @@ static uint32_t work_take(struct queue *queue, struct slot **held, uint32_t coun
 	return count;
 }
 
+/* As a worker would: `count` frames one behind another. */
+static void slot_pack(struct slot *slot, uint32_t count)
+{
+	slot->frame_count = count;
+	slot->frame_bytes = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		slot->frames[i] = (struct slot_frame){ .start = slot->frame_bytes };
+		slot->frames[i].facts.blocks = 1;
+		slot->frames[i].facts.payload_bytes = 100 + (slot->plan.number + i) % 97;
+		slot->frame_bytes += frame_stored_bytes(&slot->frames[i].facts);
+	}
+}
+
+/* Frames are numbered, and lie, one behind another, those of a piece in one segment. */
+static void slot_check(const struct slot *slot, struct segment_cursor *model, uint32_t *frames)
+{
+	uint32_t segment;
+	uint64_t offset;
+
+	if (!slot->frame_count)
+		return;
+	assert_int_equal(0, segment_place(model, slot->frame_bytes, &segment, &offset));
+	for (uint32_t i = 0; i < slot->frame_count; i++) {
+		const struct slot_frame *frame = &slot->frames[i];
+
+		assert_int_equal(frame->facts.number, (*frames)++);
+		assert_int_equal(frame->facts.segment, segment);
+		assert_int_equal(frame->offset, offset);
+		offset += frame_stored_bytes(&frame->facts);
+	}
+}
+
 /* Does one piece of held work, chosen at random; returns how many are left. */
 static uint32_t work_do(struct queue *queue, struct random_state *random,
 			struct slot **held, uint32_t count)
@@ -53,10 +85,7 @@ static uint32_t work_do(struct queue *queue, struct random_state *random,
 	if (slot->state == SLOT_PLACED) {
 		queue_put_sealed(queue, slot);
 	} else {
-		memset(&slot->facts, 0, sizeof(slot->facts));
-		slot->facts.number = slot->plan.number;
-		slot->facts.blocks = slot->plan.number % 5 ? 1 : 0;
-		slot->facts.payload_bytes = 100 + slot->plan.number % 97;
+		slot_pack(slot, slot->plan.number % 5);
 		queue_put_packed(queue, slot);
 	}
 	return count - 1;
@@ -70,14 +99,15 @@ static void test_order(void **state)
 	(void)state;
 	for (int round = 0; round < 60; round++) {
 		uint32_t slots = 1 + (uint32_t)random_below(&random, 9), count = 0;
-		uint64_t frames = random_below(&random, 200), read = 0, written = 0;
+		uint64_t pieces = random_below(&random, 200), read = 0, written = 0;
+		uint32_t frames = 0;
 		struct segment_cursor model = { .limit_bytes = 2000 };
 		struct circle circle;
 		struct slot *held[16], *slot;
 
-		circle_init(&circle, slots, frames, model.limit_bytes);
-		while (written < frames) {
-			if (random_one_in(&random, 2) && read < frames &&
+		circle_init(&circle, slots, pieces, model.limit_bytes);
+		while (written < pieces) {
+			if (random_one_in(&random, 2) && read < pieces &&
 			    (slot = queue_take_free(&circle.queue, false))) {
 				slot->plan.number = (uint32_t)read++;
 				queue_put_read(&circle.queue, slot);
@@ -90,16 +120,7 @@ static void test_order(void **state)
 				continue;
 			slot = queue_take_sealed(&circle.queue);
 			assert_int_equal(slot->plan.number, written++);
-			if (slot->facts.blocks) {
-				uint32_t segment;
-				uint64_t offset;
-
-				assert_int_equal(0, segment_place(&model,
-					frame_stored_bytes(&slot->facts),
-					&segment, &offset));
-				assert_int_equal(slot->facts.segment, segment);
-				assert_int_equal(slot->offset, offset);
-			}
+			slot_check(slot, &model, &frames);
 			queue_put_written(&circle.queue, slot);
 		}
 		assert_null(queue_take_sealed(&circle.queue));
@@ -168,7 +189,7 @@ static void *seal_slowly(void *context)
 		if (slot->state == SLOT_PLACED) {
 			queue_put_sealed(queue, slot);
 		} else {
-			slot->facts = (struct frame_facts){ .blocks = 1 };
+			slot_pack(slot, 1);
 			queue_put_packed(queue, slot);
 		}
 	}
@@ -196,7 +217,7 @@ static void test_writer_wakes(void **state)
 		queue_put_written(&circle.queue, slot);
 	}
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	/* 0.4 s of sleep; 8 s if every frame waited for a poll. */
+	/* 0.4 s of sleep; 8 s if every piece waited for a poll. */
 	assert_true(end.tv_sec - start.tv_sec < 5);
 	queue_end(&circle.queue);
 	assert_int_equal(0, pthread_join(thread, NULL));

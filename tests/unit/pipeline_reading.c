@@ -149,7 +149,7 @@ static void test_short_reads(void **state)
 			ret = read_request_advance(&request, random_answer(&random,
 				&request, lab->image, lab->bytes), &err);
 		assert_int_equal(ret, READ_DONE);
-		assert_memory_equal(buffer_data(slot->buffer) + 5 * BLOCK_BYTES,
+		assert_memory_equal(slot->buffer->memory + 5 * BLOCK_BYTES,
 				    lab->image + first * BLOCK_BYTES,
 				    (size_t)count * BLOCK_BYTES);
 	}

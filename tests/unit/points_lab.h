@@ -439,6 +439,8 @@ static inline void lab_build(struct points_lab *lab, struct random_state *random
 			.inline_bytes = inlines[random_below(random, 3)],
 			.segment_bytes = (64u << 10) << random_below(random, 6),
 			.workers = 2,
+			.frame_blocks = random_one_in(random, 2) ? 0 :
+					1u << random_below(random, 9),
 		};
 		lab_image_change(lab, random, i, bytes,
 				 i == 1 ? 24 : 1 + (unsigned)random_below(random, 24),

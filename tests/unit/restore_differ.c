@@ -173,6 +173,51 @@ static void only_what_can_differ(void **state)
 	points_lab_free(lab);
 }
 
+/*
+ * Of scattered blocks no more is fetched than the frames that they lie in, whatever lies
+ * between two of them: with frames of a block that is within a tenth of what changed.
+ */
+static void scattered_blocks_fetch_their_frames(void **state)
+{
+	struct random_state random = random_start("scattered_blocks_fetch_their_frames");
+	uint64_t mib = 1u << 20;
+
+	(void)state;
+	for (uint32_t frame_blocks = 1; frame_blocks <= 16; frame_blocks *= 4) {
+		struct points_lab *lab = points_lab_new();
+		struct restore_result result;
+		struct error err = ERROR_INIT;
+		CLEANUP_FREE char *data = NULL;
+		struct there there;
+		uint64_t frames = 0, changed = 0, last = UINT64_MAX;
+
+		lab->options = (struct pipeline_options){ .frame_blocks = frame_blocks };
+		lab_image_change(lab, &random, 1, 16 * mib, 0, 1);
+		fill_distinct(&random, &lab->images[1]);
+		lab_commit(lab, &random, POINT_FULL, false);
+		there_begin(lab, 1, &there);
+		/* Eight blocks from one another on average: gaps that a full would read over. */
+		for (uint64_t b = random_below(&random, 16); b < there.image.blocks;
+		     b += 1 + random_below(&random, 16)) {
+			memset(there.image.data + b * BLOCK_BYTES, 0x77, BLOCK_BYTES);
+			assert_int_equal(0, extent_list_append(&there.changed, b, 1));
+			frames += last != b / frame_blocks;
+			last = b / frame_blocks;
+			changed += BLOCK_BYTES;
+		}
+		there_write(&there);
+		assert_int_equal(0, there_restore(lab, &there, 1, true, true, &result, &err));
+		there_read(&there, &lab->images[1], &data);
+		assert_memory_equal(data, lab->images[1].data, 16 * mib);
+		assert_int_equal(result.written_bytes, changed);
+		assert_int_equal(result.frames, frames);
+		assert_true(result.fetched_bytes >= frames * frame_blocks * BLOCK_BYTES);
+		assert_true(result.fetched_bytes * 100 <= frames * frame_blocks * BLOCK_BYTES * 110);
+		there_end(&there);
+		points_lab_free(lab);
+	}
+}
+
 /* What a target is said to hold counts only where it is left in place. */
 static void not_in_place(void **state)
 {
@@ -199,6 +244,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(any_point_from_any_other),
 		cmocka_unit_test(only_what_can_differ),
+		cmocka_unit_test(scattered_blocks_fetch_their_frames),
 		cmocka_unit_test(not_in_place),
 	};
 
