@@ -82,7 +82,7 @@ if is_full; then
 fi
 asan=$CLAWBACK_BUILD/asan
 # shellcheck disable=SC2046
-make -s BUILD="$asan" SANITIZER=address,undefined $(sed "s|^|$asan/tests/fuzz/|" "$work/harnesses")
+make -s BUILD="$asan" SANITIZER=address,undefined "CFLAGS=-O1 -g1 -fuse-ld=gold" $(sed "s|^|$asan/tests/fuzz/|" "$work/harnesses")
 export ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=16
 while read -r harness; do
 	"$asan/tests/fuzz/$harness" "$CLAWBACK_SEED" 2000 "tests/fuzz/corpus/$harness" "$work/input" \

@@ -70,7 +70,7 @@ static void cut(struct input *input)
 }
 
 /* A piece of another input goes in. */
-static void splice(struct input *input)
+static void join(struct input *input)
 {
 	const struct input *other = &inputs[below(input_count)];
 	size_t at = below(input->length + 1), from = below(other->length + 1);
@@ -95,7 +95,7 @@ static void change(struct input *input)
 		case 1: *at = odd[below(sizeof(odd))]; break;
 		case 2: *at = (uint8_t)below(256); break;
 		case 3: cut(input); break;
-		default: splice(input); break;
+		default: join(input); break;
 		}
 	}
 }
