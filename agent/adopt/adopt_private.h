@@ -72,12 +72,4 @@ int initramfs_check(struct error *err);
 /* Makes those of all kernels anew, by the rules that there are now. */
 int initramfs_update(struct error *err);
 
-/* ---- command.c ----------------------------------------------------------------- */
-
-/*
- * Runs a program and waits for it; what it prints goes to stderr. `command` is argv,
- * `help` what to do when it is missing or fails.
- */
-int command_run(const char *const command[], const char *help, struct error *err);
-
 #endif

@@ -5,6 +5,8 @@
  */
 #include "agent/adopt/adopt_private.h"
 
+#include "agent/base/command.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

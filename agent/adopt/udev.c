@@ -2,6 +2,7 @@
 #include "agent/adopt/adopt_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/command.h"
 
 #include <errno.h>
 #include <libudev.h>

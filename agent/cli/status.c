@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 const struct protect_unit *status_unit(const struct status *status,
 				       const struct config_volume *volume)
@@ -24,6 +25,45 @@ uint64_t status_objective_ns(const struct status *status, const struct config_vo
 {
 	return *volume->group ? config_group(&status->cli->config, volume->group)->schedule.rpo_ns
 			      : volume->schedule.rpo_ns;
+}
+
+uint64_t status_age_seconds(uint64_t time_ns)
+{
+	uint64_t now = (uint64_t)time(NULL);
+
+	return now > time_ns / 1000000000u ? now - time_ns / 1000000000u : 0;
+}
+
+uint64_t status_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t status_due_ns(const struct protect_unit *unit)
+{
+	return unit->due_ns > status_now_ns() ? unit->due_ns : 0;
+}
+
+struct tracker_ledger status_ledger(const struct volume_status *status)
+{
+	struct tracker_ledger now = status->ledger;
+	const struct tracker_ledger *base = &status->state.base;
+
+	if (status->trust != TRUST_TRACKED)
+		return now;
+	now.kernel_write_sectors -= base->kernel_write_sectors;
+	now.kernel_discard_sectors -= base->kernel_discard_sectors;
+	now.traced_write_sectors -= base->traced_write_sectors;
+	now.traced_discard_sectors -= base->traced_discard_sectors;
+	return now;
+}
+
+bool status_since_known(const struct volume_status *status)
+{
+	return status->known && status->state.trust == status->trust;
 }
 
 int status_open(struct cli *cli, struct status *status, struct error *err)

@@ -30,6 +30,16 @@ const struct protect_unit *status_unit(const struct status *status,
 /* 0: it has none. */
 uint64_t status_objective_ns(const struct status *status, const struct config_volume *volume);
 
+uint64_t status_now_ns(void);
+uint64_t status_age_seconds(uint64_t time_ns);
+/* A daemon does not write down every look at a volume at rest: 0 then. */
+uint64_t status_due_ns(const struct protect_unit *unit);
+/* What kernel and tracker counted since the last boundary (or attach). */
+struct tracker_ledger status_ledger(const struct volume_status *status);
+/* Distrust that is on record has a time; what only now speaks against the marks came
+ * at some time after the last boundary. */
+bool status_since_known(const struct volume_status *status);
+
 /* Every `seconds`, until somebody has seen enough: on a terminal in place, else one
  * below the other; with --json a line each time. */
 int watch_run(struct cli *cli, const struct status_chosen *chosen, double seconds,

@@ -84,11 +84,6 @@ struct report_lv {
 int report_pvs(const char *text, size_t length, struct report_pv **pvs, size_t *count);
 int report_lvs(const char *text, size_t length, struct report_lv **lvs, size_t *count);
 
-/* disk/command.c: runs it; what it writes to stdout, at most `limit` bytes, is *output,
- * which the caller frees. */
-int command_output(const char *const command[], size_t limit, char **output, size_t *length,
-		   struct error *err);
-
 /* ---- holding file systems still (disk/hold.c) ------------------------------------- */
 
 #define HOLD_MAX 32

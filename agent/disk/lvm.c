@@ -2,6 +2,7 @@
 #include "agent/disk/disk_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/command.h"
 #include "agent/base/file.h"
 
 #include <errno.h>
@@ -9,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define LVM_HELP "is lvm2 installed?"
 
 int capture_find(const struct capture *capture, uint32_t device, struct disk_place *place)
 {
@@ -58,14 +61,14 @@ static int reports_read(struct reports *reports, struct error *err)
 	CLEANUP_FREE char *pv_text = NULL;
 	CLEANUP_FREE char *lv_text = NULL;
 	size_t length;
-	int ret = command_output(pvs, REPORT_BYTES_MAX, &pv_text, &length, err);
+	int ret = command_output(pvs, REPORT_BYTES_MAX, LVM_HELP, &pv_text, &length, err);
 
 	if (ret)
 		return ret;
 	ret = report_pvs(pv_text, length, &reports->pvs, &reports->pv_count);
 	if (ret)
 		return error_set(err, ret, "pvs says something that is not understood");
-	ret = command_output(lvs, REPORT_BYTES_MAX, &lv_text, &length, err);
+	ret = command_output(lvs, REPORT_BYTES_MAX, LVM_HELP, &lv_text, &length, err);
 	if (ret)
 		return ret;
 	ret = report_lvs(lv_text, length, &reports->lvs, &reports->lv_count);
@@ -86,7 +89,7 @@ static int metadata_read(const char *name, char **metadata, struct error *err)
 		return error_set(err, -errno, "cannot make a folder %s: %s", folder,
 				 error_text(errno));
 	snprintf(path, sizeof(path), "%s/group", folder);
-	ret = command_output(command, 1 << 16, &said, &length, err);
+	ret = command_output(command, 1 << 16, LVM_HELP, &said, &length, err);
 	if (!ret) {
 		ret = file_read(path, DISK_METADATA_BYTES_MAX, metadata, &length);
 		if (ret)

@@ -100,7 +100,7 @@ static int pv_create(const struct recovery *recovery, const struct disk_group *g
 	if (!group_pv_found(recovery, group, pv, &found))
 		return error_set(err, -ENODEV, "volume group %s: a PV is missing", group->name);
 	ret = recover_path(recovery, found.disk, &found.place, path, err);
-	return ret ? ret : recover_command(command, NULL, err);
+	return ret ? ret : command_ok(command, NULL, err);
 }
 
 static int pv_resize(struct recovery *recovery, const struct disk_group *group, size_t pv,
@@ -117,7 +117,7 @@ static int pv_resize(struct recovery *recovery, const struct disk_group *group, 
 	ret = recover_path(recovery, found.disk, &found.place, path, err);
 	if (!ret)
 		ret = device_bytes(path, &bytes, err);
-	return ret || bytes <= found.bytes ? ret : recover_command(command, NULL, err);
+	return ret || bytes <= found.bytes ? ret : command_ok(command, NULL, err);
 }
 
 static int group_restore(struct recovery *recovery, const struct disk_group *group, bool grow,
@@ -134,13 +134,13 @@ static int group_restore(struct recovery *recovery, const struct disk_group *gro
 	for (size_t i = 0; !ret && i < group->pv_count; i++)
 		ret = pv_create(recovery, group, i, file, err);
 	if (!ret)
-		ret = recover_command(restore, NULL, err);
+		ret = command_ok(restore, NULL, err);
 	if (fd >= 0)
 		unlink(file);
 	for (size_t i = 0; !ret && grow && i < group->pv_count; i++)
 		ret = pv_resize(recovery, group, i, err);
 	if (!ret)
-		ret = recover_command(activate, NULL, err);
+		ret = command_ok(activate, NULL, err);
 	device_settle();
 	return ret ? error_prefix(err, "making volume group %s anew", group->name) : 0;
 }

@@ -2,27 +2,12 @@
 #ifndef CLAWBACK_RECOVER_RECOVER_PRIVATE_H
 #define CLAWBACK_RECOVER_RECOVER_PRIVATE_H
 
+#include "agent/base/command.h"
 #include "agent/recover/recover.h"
 
 /* A note for the report. */
 void recovery_note(struct recovery *recovery, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-
-/* ---- command.c ------------------------------------------------------------ */
-
-#define COMMAND_OUTPUT_ROOM 4096
-
-/*
- * Runs a program of others to its end. `input` may be NULL. What it said, both ways, goes
- * into `output` (the end of it, if it was more), which may be NULL. Its exit code, or a
- * negative errno when it could not be run or was killed.
- */
-int command_code(const char *const command[], const char *input,
-		 char output[static COMMAND_OUTPUT_ROOM], struct error *err);
-/* The same; any other exit code than 0 is an error with what it said last. */
-int recover_command(const char *const command[], const char *input, struct error *err);
-/* Whether there is such a program. */
-bool command_there(const char *program);
 
 /* ---- device.c ------------------------------------------------------------- */
 

@@ -162,12 +162,12 @@ static int disk_run(struct recovery *recovery, struct recover_disk *disk,
 static int command_retried(const char *const command[], struct error *err)
 {
 	struct timespec pause = { 0, 500000000 };
-	int ret = recover_command(command, NULL, err);
+	int ret = command_ok(command, NULL, err);
 
 	for (int try = 0; ret == -EIO && try < 10; try++) {
 		nanosleep(&pause, NULL);
 		*err = (struct error)ERROR_INIT;
-		ret = recover_command(command, NULL, err);
+		ret = command_ok(command, NULL, err);
 	}
 	return ret;
 }

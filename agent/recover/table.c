@@ -93,7 +93,7 @@ static int run_sfdisk(const struct recover_disk *disk, struct error *err)
 
 	if (!script)
 		return error_set(err, -ENOMEM, "writing the partition table: out of memory");
-	return recover_command(command, script, err);
+	return command_ok(command, script, err);
 }
 
 /* One entry of a dos table gets another size; all else of it is as it was. */
@@ -106,7 +106,7 @@ static int grow_dos(const struct recover_disk *disk, struct error *err)
 	snprintf(number, sizeof(number), "%u", disk->layout.partitions[disk->grown - 1].number);
 	snprintf(script, sizeof(script), ", %" PRIu64 "\n",
 		 disk->grown_bytes / disk->layout.logical_block_bytes);
-	return recover_command(command, script, err);
+	return command_ok(command, script, err);
 }
 
 /* The old second copy of a GPT would lie in the midst of a larger device. */

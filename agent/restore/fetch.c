@@ -4,7 +4,6 @@
 #include "agent/base/interrupt.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 /*
  * The next range; NULL when all are taken or the job stopped. What is fetched comes in
@@ -41,7 +40,7 @@ static void fetch_done(struct job *job, const struct plan_range *range, uint8_t 
 
 static int fetch(struct job *job, const struct plan_range *range, struct error *err)
 {
-	uint8_t *data = malloc(range->length);
+	uint8_t *data = buffer_take(job->buffers, range->length);
 	int ret = interrupt_check(err);
 
 	if (!ret && !data)
@@ -50,7 +49,7 @@ static int fetch(struct job *job, const struct plan_range *range, struct error *
 		ret = places_read(job->plan.places, &job->sources.items[range->source].point,
 				  range->segment, range->offset, data, range->length, err);
 	if (ret)
-		free(data);
+		buffer_put(job->buffers, data, range->length);
 	else
 		fetch_done(job, range, data);
 	return ret;

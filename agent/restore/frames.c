@@ -38,7 +38,7 @@ static void range_done(struct job *job, uint32_t range)
 		pthread_cond_broadcast(&job->freed);
 	}
 	pthread_mutex_unlock(&job->lock);
-	free(data);
+	buffer_put(job->buffers, data, job->plan.ranges[range].length);
 }
 
 /* Of the blocks needed from it, for reading back. */

@@ -7,6 +7,7 @@
  *   source  the points that hold those frames, and their keys
  *   opener  a frame as it is stored to blocks
  *   fetch   threads that read ranges of segments, in that order
+ *   buffers what they read into
  *   frames  decoding, each frame once, and keeping it while windows want it
  *   work    what is to be done next
  *   write   threads that put windows together out of frames, and clear holes
@@ -20,7 +21,8 @@
  * until the last one has had its blocks. Frames that would have to be kept while too
  * many others are, are strays: they come first, and are written piece by piece.
  *
- * Memory, beside map and plan: FETCH_BYTES_MAX as stored; held_bytes of decoded
+ * Memory, beside map and plan: FETCH_BYTES_MAX as stored, at worst half filled
+ * buffers, and BUFFERS_FREE_MAX of free ones; held_bytes of decoded
  * frames ahead, and once more what the foremost window wants; OUTPUT_BYTES of
  * windows, one MiB more a writer, and 2 MiB (3 in place) to decode in.
  */
@@ -43,6 +45,7 @@
 #define BAND_FETCH_MAX (24u << 20)	/* with gaps: else none is read over */
 #define WINDOW_STORED_MAX (16u << 20)	/* frames first wanted by one window: more are strays */
 #define FETCH_BYTES_MAX (40u << 20)	/* fetched and not decoded */
+#define BUFFERS_FREE_MAX (16u << 20)	/* to be fetched into again */
 #define HELD_BYTES_DEFAULT (48u << 20)	/* decoded and still wanted */
 #define OUTPUT_BYTES (16u << 20)	/* windows being written, of all writers */
 #define FILL_BLOCKS_MAX 16u		/* holes below that are written with what is around */
@@ -134,6 +137,7 @@ struct job {
 	pthread_cond_t freed;		/* room for a range, or the end */
 	pthread_cond_t moved;		/* a range came, a frame was decoded or let go, or
 					 * the end */
+	struct buffers *buffers;	/* has a lock of its own */
 	struct range_state *ranges;
 	struct frame_state *frames;	/* of all frames of the map */
 	struct writer *writers;
@@ -154,6 +158,15 @@ void job_fail(struct job *job, const struct error *err);
 void job_advance(struct job *job, uint64_t done_bytes, uint64_t written_bytes);
 
 void *fetch_thread(void *job);
+
+/* ---- buffers.c --------------------------------------------------------- */
+
+struct buffers *buffers_new(void);	/* NULL without memory */
+void buffers_free(struct buffers *buffers);
+/* Of `length` bytes, at most RANGE_BYTES_MAX; NULL without memory. Any thread. */
+uint8_t *buffer_take(struct buffers *buffers, uint32_t length);
+/* Of the length that it was taken with; or NULL. */
+void buffer_put(struct buffers *buffers, uint8_t *data, uint32_t length);
 
 /* ---- output.c ---------------------------------------------------------- */
 

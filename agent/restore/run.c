@@ -70,7 +70,8 @@ static int job_states(struct job *job)
 	job->ranges = calloc(plan->range_count + 1, sizeof(*job->ranges));
 	job->frames = calloc(plan->map.frame_count + 1, sizeof(*job->frames));
 	job->writers = calloc(job->decoders, sizeof(*job->writers));
-	if (!job->ranges || !job->frames || !job->writers)
+	job->buffers = buffers_new();
+	if (!job->buffers || !job->ranges || !job->frames || !job->writers)
 		return -ENOMEM;
 	for (size_t f = 0; f < plan->map.frame_count; f++)
 		job->frames[f].left = plan->uses[f].windows;
@@ -105,9 +106,11 @@ static int job_init(struct job *job, struct error *err)
 static void job_fini(struct job *job)
 {
 	for (size_t i = 0; job->ranges && i < job->plan.range_count; i++)
-		free(job->ranges[i].data);
+		buffer_put(job->buffers, job->ranges[i].data,
+			   job->plan.ranges[i].length);
 	for (size_t i = 0; job->frames && i < job->plan.map.frame_count; i++)
 		free(job->frames[i].plain);
+	buffers_free(job->buffers);
 	free(job->ranges);
 	free(job->frames);
 	free(job->writers);
