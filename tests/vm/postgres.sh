@@ -63,7 +63,7 @@ clawback_volume pgdata /dev/mapper/pgdata
 clawback attach pgdata
 
 step "pgbench writes from here on; a full backup"
-as_postgres $bin/pgbench -h "$work/sock" -n -c 2 -T 600 -R 40 postgres >"$work/pgbench.log" 2>&1 &
+as_postgres $bin/pgbench -h "$work/sock" -n -c 2 -T 3600 -R 40 postgres >"$work/pgbench.log" 2>&1 &
 load=$!
 defer clawback_stop $load
 backup pgdata
