@@ -139,9 +139,11 @@ $(BUILD)/clawback: $(LIBRARIES)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LINK_HARDENING) -o $@ -Wl,--start-group $^ -Wl,--end-group $(LIBS)
 
-$(BUILD)/nbdkit-clawback-plugin.so: $(BUILD)/obj/agent/nbd/plugin.o $(PLUGIN_LIBRARIES)
+PLUGIN_OBJECTS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard agent/nbd/*.c))
+
+$(BUILD)/nbdkit-clawback-plugin.so: $(PLUGIN_OBJECTS) $(PLUGIN_LIBRARIES)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -pie,$(LINK_HARDENING)) -shared -o $@ $< \
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -pie,$(LINK_HARDENING)) -shared -o $@ $(PLUGIN_OBJECTS) \
 		-Wl,--exclude-libs,ALL -Wl,--as-needed \
 		-Wl,--start-group $(PLUGIN_LIBRARIES) -Wl,--end-group $(LIBS)
 
@@ -238,7 +240,7 @@ install: $(BUILD)/clawback $(PLUGIN)
 			$(DESTDIR)$(PREFIX)/lib/clawback/hooks/$$hook || exit; done
 	install -D -m 755 scripts/rescue-image $(DESTDIR)$(PREFIX)/lib/clawback/rescue-image
 	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/clawback/rescue
-	for part in init session ask dhcp trim; do \
+	for part in init session ask medium dhcp trim; do \
 		install -m 755 scripts/rescue/$$part $(DESTDIR)$(PREFIX)/lib/clawback/rescue/ || exit; done
 	install -m 644 scripts/rescue/grub.cfg $(DESTDIR)$(PREFIX)/lib/clawback/rescue/
 	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/clawback

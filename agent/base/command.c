@@ -193,9 +193,18 @@ static void read_end(int fd, char output[static COMMAND_OUTPUT_ROOM])
 	output[length] = '\0';
 }
 
+/* The pages go back to the kernel as they are. */
+static void wipe(int fd, size_t length)
+{
+	static const uint8_t zeros[4096];
+
+	for (uint64_t at = 0; at < length; at += sizeof(zeros))
+		file_pwrite_all(fd, zeros, sizeof(zeros), at);
+}
+
 /* Files in memory for both: neither side can wait for the other. */
-int command_code(const char *const command[], const char *input,
-		 char output[static COMMAND_OUTPUT_ROOM], struct error *err)
+int command_code_fed(const char *const command[], const void *input, size_t length,
+		     char output[static COMMAND_OUTPUT_ROOM], struct error *err)
 {
 	CLEANUP_CLOSE int in = memfd_create("clawback-in", MFD_CLOEXEC);
 	CLEANUP_CLOSE int out = memfd_create("clawback-out", MFD_CLOEXEC);
@@ -203,13 +212,15 @@ int command_code(const char *const command[], const char *input,
 	int status = 0, ret = in < 0 || out < 0 ? errno : 0;
 
 	*output = '\0';
-	if (!ret && input)
-		ret = -file_pwrite_all(in, input, strlen(input), 0);
+	if (!ret && length)
+		ret = -file_pwrite_all(in, input, length, 0);
 	if (!ret)
 		ret = spawn(command, in, out, out, &child);
 	if (ret)
-		return error_set(err, -ret, "cannot run %s: %s", command[0], error_text(ret));
-	ret = wait_for(command, child, &status, err);
+		error_set(err, -ret, "cannot run %s: %s", command[0], error_text(ret));
+	ret = ret ? -ret : wait_for(command, child, &status, err);
+	if (in >= 0)
+		wipe(in, length);
 	if (ret)
 		return ret;
 	read_end(out, output);
@@ -219,8 +230,13 @@ int command_code(const char *const command[], const char *input,
 	return WEXITSTATUS(status);
 }
 
-/* In one line, for a message. */
-static const char *last_words(char *text)
+int command_code(const char *const command[], const char *input,
+		 char output[static COMMAND_OUTPUT_ROOM], struct error *err)
+{
+	return command_code_fed(command, input, input ? strlen(input) : 0, output, err);
+}
+
+const char *command_words(char *text)
 {
 	size_t length = strlen(text);
 	char *line;
@@ -243,7 +259,7 @@ int command_ok(const char *const command[], const char *input, struct error *err
 	if (code <= 0)
 		return code;
 	return error_set(err, -EIO, "%s %s failed with exit code %d: %s", command[0],
-			 word(command[1]), code, last_words(output));
+			 word(command[1]), code, command_words(output));
 }
 
 bool command_there(const char *program)

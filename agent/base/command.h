@@ -35,8 +35,15 @@ int command_output(const char *const command[], size_t limit, const char *help, 
 int command_code(const char *const command[], const char *input,
 		 char output[static COMMAND_OUTPUT_ROOM], struct error *err);
 
-/* The same; any other exit code than 0 is an error (-EIO) with what it said last. */
+/* The same with any bytes as input, a key perhaps: wiped where they were put for it. */
+int command_code_fed(const char *const command[], const void *input, size_t length,
+		     char output[static COMMAND_OUTPUT_ROOM], struct error *err);
+
+/* As command_code; any other exit code than 0 is an error (-EIO) with what it said last. */
 int command_ok(const char *const command[], const char *input, struct error *err);
+
+/* Of what it said, which is changed: the last words, as one line for a message. */
+const char *command_words(char *text);
 
 /* Whether there is such a program. */
 bool command_there(const char *program);

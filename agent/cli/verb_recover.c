@@ -5,14 +5,16 @@
 #include "agent/recover/recover.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define WORD "recover"
 
 struct recover {
-	const char *at, *disks;
+	const char *at, *disks, *luks_passphrase_file, *luks_key_file;
 	bool erase, grow, verify, yes, dry_run;
 	struct progress progress;
 	bool in_step;
@@ -38,6 +40,20 @@ static int take_disks(struct cli *cli, const char *value, struct error *err)
 	return 0;
 }
 
+static int take_luks_passphrase_file(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	of(cli)->luks_passphrase_file = value;
+	return 0;
+}
+
+static int take_luks_key_file(struct cli *cli, const char *value, struct error *err)
+{
+	(void)err;
+	of(cli)->luks_key_file = value;
+	return 0;
+}
+
 /* What the options do not say, [recover] does. */
 static void settle(struct cli *cli)
 {
@@ -47,6 +63,10 @@ static void settle(struct cli *cli)
 		recover->at = cli->config.recover.at;
 	if (!recover->disks)
 		recover->disks = cli->config.recover.disks;
+	if (!recover->luks_passphrase_file)
+		recover->luks_passphrase_file = cli->config.recover.luks_passphrase_file;
+	if (!recover->luks_key_file)
+		recover->luks_key_file = cli->config.recover.luks_key_file;
 	if (!cli->key.path && *cli->config.recover.recovery_key)
 		cli->key.path = cli->config.recover.recovery_key;
 	if (cli->key.passphrase.source == PASSPHRASE_PROMPT &&
@@ -190,16 +210,28 @@ static int recover_disks(struct cli *cli, struct recovery *recovery,
 		return ret;
 	/* Before a word that cannot be taken back is asked for. */
 	ret = cli_key_load(&cli->key, true, &key, err);
+	if (!ret) {
+		options->ring.recovery = key;
+		ret = recovery_unlock(recovery, options, err);
+	}
 	if (!ret)
 		ret = confirm(cli, err);
 	if (!ret) {
-		options->ring.recovery = key;
 		ret = recovery_run(recovery, options, err);
 		if (recover->in_step)
 			progress_end(&recover->progress);
 	}
 	recovery_private_free(key);
 	return ret ? ret : summary_print(cli, recovery, err);
+}
+
+static bool has_terminal(void)
+{
+	int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
 }
 
 static int recover_run(struct cli *cli, struct error *err)
@@ -219,6 +251,9 @@ static int recover_run(struct cli *cli, struct error *err)
 	options.grow = recover->grow;
 	options.verify = recover->verify;
 	options.dry_run = recover->dry_run;
+	options.luks_passphrase_file = recover->luks_passphrase_file;
+	options.luks_key_file = recover->luks_key_file;
+	options.ask = has_terminal();
 	ret = cli_host_open(cli, HOST_LOOK, &host, err);
 	if (ret)
 		return ret;
@@ -239,6 +274,10 @@ static const struct cli_option recover_options[] = {
 	CLI_FLAG("verify", 0, "read every volume back and compare", struct recover, verify),
 	CLI_FLAG("yes", 0, "ask for no confirmation", struct recover, yes),
 	CLI_FLAG("dry-run", 'n', "say what would be done; write nothing", struct recover, dry_run),
+	CLI_TAKE("luks-passphrase-file", 0, "FILE", "first line opens the LUKS; mode 0600",
+		 take_luks_passphrase_file),
+	CLI_TAKE("luks-key-file", 0, "FILE", "all of it opens the LUKS; mode 0600",
+		 take_luks_key_file),
 	CLI_STORE,
 	CLI_KEY,
 	{ .name = NULL },

@@ -191,6 +191,7 @@ struct config {
 	struct {				/* clawback recover; options go before it */
 		char at[64];			/* "" latest */
 		char recovery_key[PATH_MAX], passphrase_file[PATH_MAX];
+		char luks_passphrase_file[PATH_MAX], luks_key_file[PATH_MAX];
 		char disks[1024];		/* "NAME:/dev/…" and more, with blanks between */
 		bool erase, grow, verify, unattended;
 	} recover;

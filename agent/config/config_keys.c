@@ -72,6 +72,8 @@ static const struct key recover_keys[] = {
 	{ "at", KEY_TEXT, FIELD(struct config, recover.at), 0, 0 },
 	{ "recovery_key", KEY_PATH, FIELD(struct config, recover.recovery_key), 0, 0 },
 	{ "passphrase_file", KEY_PATH, FIELD(struct config, recover.passphrase_file), 0, 0 },
+	{ "luks_passphrase_file", KEY_PATH, FIELD(struct config, recover.luks_passphrase_file), 0, 0 },
+	{ "luks_key_file", KEY_PATH, FIELD(struct config, recover.luks_key_file), 0, 0 },
 	{ "disks", KEY_TEXT, FIELD(struct config, recover.disks), 0, 0 },
 	{ "erase", KEY_BOOL, FIELD(struct config, recover.erase), 0, 0 },
 	{ "grow", KEY_BOOL, FIELD(struct config, recover.grow), 0, 0 },

@@ -143,6 +143,22 @@ static int take_lv(struct capture *capture, const struct report_lv *from, struct
 	return 0;
 }
 
+/* The LV of which an earlier segment was told, or NULL. What is not linear or striped
+ * throughout is called by what it is not. */
+static struct disk_lv *lv_taken(struct disk_group *group, const struct report_lv *from)
+{
+	for (size_t i = 0; i < group->lv_count; i++) {
+		struct disk_lv *lv = &group->lvs[i];
+
+		if (strcmp(lv->uuid, from->uuid))
+			continue;
+		if (strcmp(from->type, "linear") && strcmp(from->type, "striped"))
+			strcpy(lv->type, from->type);
+		return lv;
+	}
+	return NULL;
+}
+
 static int take_lvs(struct capture *capture, const struct reports *reports,
 		    struct disk_group *group, struct error *err)
 {
@@ -157,7 +173,7 @@ static int take_lvs(struct capture *capture, const struct reports *reports,
 		const struct report_lv *from = &reports->lvs[i];
 		struct disk_place place = { DISK_ON_LV, index, (uint32_t)group->lv_count };
 
-		if (strcmp(from->group, group->name))
+		if (strcmp(from->group, group->name) || lv_taken(group, from))
 			continue;
 		if (group->lv_count == room)
 			return error_set(err, -E2BIG, "volume group %s has more than %d LVs",

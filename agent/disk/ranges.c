@@ -116,9 +116,13 @@ static int partitions_add(struct capture *capture, uint64_t *at, struct error *e
 		const struct disk_partition *partition = &layout->partitions[i];
 		struct disk_place place = { DISK_ON_PARTITION, i, 0 };
 
-		if (partition->extended)
-			continue;
 		ret = gap_add(capture, *at, partition->offset, err);
+		/* Its first sector leads to all logical ones, also to one far behind it: what
+		 * lies between is a gap of its own. */
+		if (partition->extended) {
+			*at = partition->offset;
+			continue;
+		}
 		if (!ret)
 			ret = content_add(capture, &partition->content, &place, partition->offset,
 					  partition->bytes, partition->number, err);

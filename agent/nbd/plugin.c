@@ -5,17 +5,12 @@
  * it is, and what went wrong. The recovery key is forgotten as soon as the point is open:
  * what stays are the keys of this point's frames.
  */
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
+#include "agent/nbd/nbd_private.h"
 
 #include "agent/base/interrupt.h"
 #include "agent/base/log.h"
-#include "agent/config/config.h"
-#include "agent/protect/protect.h"
-#include "agent/serve/serve.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,19 +18,7 @@
 #define TICK_MS 1000
 #define OVERRIDES_MAX 64
 
-static struct {
-	struct control *control;
-	int control_fd;
-	struct config config;
-	struct host host;
-	struct point point;
-	struct point_reader *reader;
-	struct overlay *overlay;	/* NULL: read-only */
-	struct fill *fill;
-	pthread_t ticker;
-	bool ticking;
-	bool ended;			/* read with __atomic: the ticker is to end */
-} served = { .control_fd = -1 };
+struct served served = { .control_fd = -1 };
 
 /* ---- telling ------------------------------------------------------------------------ */
 
@@ -70,13 +53,6 @@ static int fail(const struct error *err)
 {
 	tell(SERVER_FAILED, 0, 0, err);
 	nbdkit_debug("%s", err->message);
-	return -1;
-}
-
-/* To the client, what a disk would say. */
-static int refuse(int ret)
-{
-	nbdkit_set_error(ret == -ENOSPC || ret == -EINVAL || ret == -ENOMEM ? -ret : EIO);
 	return -1;
 }
 
@@ -256,137 +232,7 @@ static void plugin_cleanup(void)
 	served.control = NULL;
 }
 
-/* ---- a disk ---------------------------------------------------------------------------- */
-
-static void *plugin_open(int readonly)
-{
-	(void)readonly;
-	return NBDKIT_HANDLE_NOT_NEEDED;
-}
-
-static int64_t plugin_get_size(void *handle)
-{
-	(void)handle;
-	return (int64_t)point_reader_bytes(served.reader);
-}
-
-static int plugin_can_write(void *handle)
-{
-	(void)handle;
-	return served.overlay != NULL;
-}
-
-static int plugin_yes(void *handle)
-{
-	(void)handle;
-	return 1;
-}
-
-static int plugin_no(void *handle)
-{
-	(void)handle;
-	return 0;
-}
-
-static int plugin_can_fua(void *handle)
-{
-	(void)handle;
-	return NBDKIT_FUA_NATIVE;
-}
-
-static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
-			     uint32_t *maximum)
-{
-	(void)handle;
-	*minimum = 1;
-	*preferred = BLOCK_BYTES;
-	*maximum = UINT32_MAX;
-	return 0;
-}
-
-static int plugin_pread(void *handle, void *buffer, uint32_t count, uint64_t offset,
-			uint32_t flags)
-{
-	struct error err = ERROR_INIT;
-	int ret = served.overlay ? overlay_read(served.overlay, offset, buffer, count, &err) :
-				   point_reader_read(served.reader, offset, buffer, count, &err);
-
-	(void)handle;
-	(void)flags;
-	return ret ? refuse(ret) : 0;
-}
-
-static int finish(int ret, uint32_t flags)
-{
-	struct error err = ERROR_INIT;
-
-	if (!ret && flags & NBDKIT_FLAG_FUA)
-		ret = overlay_flush(served.overlay, &err);
-	if (ret)
-		nbdkit_debug("error %d", ret);
-	return ret ? refuse(ret) : 0;
-}
-
-static int plugin_pwrite(void *handle, const void *buffer, uint32_t count, uint64_t offset,
-			 uint32_t flags)
-{
-	struct error err = ERROR_INIT;
-	int ret = overlay_write(served.overlay, offset, buffer, count, &err);
-
-	(void)handle;
-	return finish(ret, flags);
-}
-
-static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
-{
-	struct error err = ERROR_INIT;
-	int ret = overlay_zero(served.overlay, offset, count, &err);
-
-	(void)handle;
-	return finish(ret, flags);
-}
-
-/* Only whole blocks: the rest would have to be read first, for nothing. */
-static int plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
-{
-	uint64_t first = (offset + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
-	uint64_t end = (offset + count) / BLOCK_BYTES * BLOCK_BYTES;
-
-	(void)handle;
-	if (offset + count == point_reader_bytes(served.reader))
-		end = offset + count;
-	return first < end ? plugin_zero(handle, (uint32_t)(end - first), first, flags) :
-			     finish(0, flags);
-}
-
-static int plugin_flush(void *handle, uint32_t flags)
-{
-	(void)handle;
-	(void)flags;
-	return served.overlay ? finish(0, NBDKIT_FLAG_FUA) : 0;
-}
-
-static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
-			  struct nbdkit_extents *extents)
-{
-	uint64_t end = offset + count;
-
-	(void)handle;
-	while (offset < end) {
-		uint64_t length = end - offset;
-		bool hole = served.overlay ?
-			overlay_hole(served.overlay, offset, &length) :
-			point_reader_hole(served.reader, offset, &length);
-
-		if (nbdkit_add_extent(extents, offset, length, hole ?
-				      NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0))
-			return -1;
-		offset += length;
-		if (flags & NBDKIT_FLAG_REQ_ONE)
-			break;
-	}
-	return 0;
-}
+/* ---- all of it ------------------------------------------------------------------------ */
 
 static struct nbdkit_plugin plugin = {
 	.name = "clawback",

@@ -66,9 +66,9 @@ static void check_file_system(struct recovery *recovery, const char *path, const
 			recovery_note(recovery, "%s (%s) was not checked: its journal is replayed "
 				      "when it is mounted", path, type);
 		else if (code)
-			recovery_note(recovery, "%s (%s): %s found something, exit code %d; it is as "
-				      "it was when the point was taken", path, type, command[0],
-				      code);
+			recovery_note(recovery, "%s (%s) is as it was when the point was taken, in "
+				      "which %s found something, exit code %d: %s", path, type,
+				      command[0], code, command_words(output));
 		return;
 	}
 }
@@ -110,6 +110,10 @@ void check_all(struct recovery *recovery)
 					      (struct disk_place){ DISK_ON_PARTITION, i, 0 },
 					      &layout->partitions[i].content);
 	}
+	for (size_t i = 0; i < recovery->crypt_count; i++)
+		check_content(recovery, recovery->crypts[i].disk,
+			      (struct disk_place){ DISK_ON_CRYPT, recovery->crypts[i].index, 0 },
+			      &crypt_of(recovery, i)->content);
 	for (size_t g = 0; g < recovery->group_count; g++) {
 		const struct recover_group *at = &recovery->groups[g];
 		const struct disk_group *group = group_of(recovery, g);

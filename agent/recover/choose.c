@@ -105,6 +105,13 @@ static void device_model(const char *path, char *model, size_t room)
 	}
 }
 
+/* What a killed run left in use. */
+static void target_release(struct recovery *recovery, const char *path)
+{
+	groups_release(recovery, path);
+	crypts_release(recovery, path);
+}
+
 static int target_take(struct recovery *recovery, struct recover_disk *disk, const char *path,
 		       const struct recover_options *options, struct error *err)
 {
@@ -115,7 +122,7 @@ static int target_take(struct recovery *recovery, struct recover_disk *disk, con
 	if (ret)
 		return error_prefix(err, "disk %s onto %s", disk->name, path);
 	if (options->erase && !options->dry_run)
-		groups_release(recovery, path);
+		target_release(recovery, path);
 	ret = device_busy(&facts, why, sizeof(why), err);
 	if (!ret && *why)
 		ret = error_set(err, -EBUSY, "%s; choose another device", why);
@@ -159,7 +166,7 @@ static void candidate_look(struct recovery *recovery, const struct recover_optio
 
 	snprintf(path, sizeof(path), "/dev/%.200s", name);
 	if (options->erase && !options->dry_run)
-		groups_release(recovery, path);
+		target_release(recovery, path);
 	if (device_facts(path, &facts, &ignored) || !facts.bytes || facts.is_dm ||
 	    device_busy(&facts, why, sizeof(why), &ignored) ||
 	    device_holds(path, holds, &ignored))

@@ -90,6 +90,28 @@ static int content_load(struct recovery *recovery, const struct recover_options 
 	return 0;
 }
 
+/* All of it comes with volumes beneath, or it was left out with what it lies on. */
+static bool group_covered(const struct disk_layout *layout, const struct disk_group *group)
+{
+	bool here = false;
+
+	for (size_t i = 0; i < group->pv_count; i++) {
+		if (group->pvs[i].place.on == DISK_ON_ELSEWHERE)
+			continue;
+		if (!place_covered(layout, &group->pvs[i].place))
+			return false;
+		here = true;
+	}
+	return here;
+}
+
+static void covered_note(struct recovery *recovery, const struct disk_content *content)
+{
+	if (content->kept == DISK_KEPT_VOLUME)
+		recovery_note(recovery, "volume %s lay on what is another volume, or was left out, as "
+			      "a whole: it comes as the points of that have it", content->volume);
+}
+
 static int group_load(struct recovery *recovery, const struct recover_options *options,
 		      uint32_t index, struct error *err)
 {
@@ -98,6 +120,11 @@ static int group_load(struct recovery *recovery, const struct recover_options *o
 	struct recover_group *grown;
 	int ret = 0;
 
+	if (group_covered(&recovery->disks[disk].layout, group)) {
+		for (size_t i = 0; i < group->lv_count; i++)
+			covered_note(recovery, &group->lvs[i].content);
+		return 0;
+	}
 	for (size_t i = 0; i < recovery->group_count; i++)
 		if (!strcmp(group_of(recovery, i)->uuid, group->uuid))
 			return 0;
@@ -124,10 +151,17 @@ static int volumes_load(struct recovery *recovery, const struct recover_options 
 		ret = content_load(recovery, options, &layout->partitions[i].content,
 				   (struct disk_place){ DISK_ON_PARTITION, i, 0 },
 				   layout->partitions[i].bytes, err);
-	for (uint32_t i = 0; !ret && i < layout->crypt_count; i++)
-		ret = content_load(recovery, options, &layout->crypts[i].content,
-				   (struct disk_place){ DISK_ON_CRYPT, i, 0 },
-				   layout->crypts[i].bytes, err);
+	for (uint32_t i = 0; !ret && i < layout->crypt_count; i++) {
+		struct disk_place place = { DISK_ON_CRYPT, i, 0 };
+
+		if (place_covered(layout, &place))
+			covered_note(recovery, &layout->crypts[i].content);
+		else
+			ret = content_load(recovery, options, &layout->crypts[i].content, place,
+					   layout->crypts[i].bytes, err);
+	}
+	if (!ret)
+		ret = crypts_load(recovery, err);
 	for (uint32_t i = 0; !ret && i < layout->group_count; i++)
 		ret = group_load(recovery, options, i, err);
 	return ret;
@@ -221,7 +255,9 @@ void recovery_fini(struct recovery *recovery)
 		point_fini(&recovery->volumes[i].point);
 	for (size_t i = 0; i < recovery->note_count; i++)
 		free(recovery->notes[i]);
+	recovery_lock(recovery);
 	free(recovery->volumes);
+	free(recovery->crypts);
 	free(recovery->groups);
 	memset(recovery, 0, sizeof(*recovery));
 }

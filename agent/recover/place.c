@@ -13,6 +13,7 @@ int recover_path(const struct recovery *recovery, size_t disk, const struct disk
 {
 	const struct recover_disk *of = &recovery->disks[disk];
 	const struct disk_group *group;
+	char name[128];
 	int ret;
 
 	switch (place->on) {
@@ -30,8 +31,14 @@ int recover_path(const struct recovery *recovery, size_t disk, const struct disk
 		if (!access(path, F_OK))
 			return 0;
 		return error_set(err, -ENOENT, "the logical volume %s is not there", path);
+	case DISK_ON_CRYPT:
+		crypt_mapping(&of->layout.crypts[place->index], name);
+		snprintf(path, PATH_MAX, "/dev/mapper/%s", name);
+		if (!access(path, F_OK))
+			return 0;
+		return error_set(err, -ENOENT, "the opened LUKS %s is not there", path);
 	default:
-		return error_set(err, -EOPNOTSUPP, "a place inside LUKS cannot be reached");
+		return error_set(err, -ENODEV, "a place on another disk cannot be reached");
 	}
 }
 
@@ -86,7 +93,7 @@ static void content_action(const struct rows *rows, size_t disk, const struct di
 		snprintf(row->action, room, "made anew, UUID kept");
 	} else if (content->kind == DISK_PV) {
 		snprintf(row->action, room, "made anew, UUID kept");
-	} else if (content->kind == DISK_LUKS) {
+	} else if (content->kind == DISK_LUKS && content->kept == DISK_KEPT_HEADER) {
 		snprintf(row->action, room, "its header from this disk's point");
 	} else {
 		snprintf(row->action, room, "empty");
@@ -137,6 +144,27 @@ static int rows_disk(const struct rows *rows, size_t index)
 	return ret;
 }
 
+static int rows_crypts(const struct rows *rows)
+{
+	const struct recovery *recovery = rows->recovery;
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < recovery->crypt_count; i++) {
+		const struct recover_crypt *at = &recovery->crypts[i];
+		const struct disk_crypt *crypt = crypt_of(recovery, i);
+		struct recover_row row = { .bytes = crypt->bytes, .new_bytes = crypt->bytes,
+					   .depth = 1 };
+
+		snprintf(row.what, sizeof(row.what), "in LUKS %.80s %s%s%.100s", crypt->name,
+			 content_words(&crypt->content), *crypt->content.mount ? " " : "",
+			 crypt->content.mount);
+		content_action(rows, at->disk, &(struct disk_place){ DISK_ON_CRYPT, at->index, 0 },
+			       &crypt->content, &row);
+		ret = rows->visit(rows->context, &row);
+	}
+	return ret;
+}
+
 static int rows_group(const struct rows *rows, size_t index)
 {
 	const struct recover_group *at = &rows->recovery->groups[index];
@@ -170,6 +198,8 @@ int recovery_rows(const struct recovery *recovery,
 
 	for (size_t i = 0; !ret && i < recovery->disk_count; i++)
 		ret = rows_disk(&rows, i);
+	if (!ret)
+		ret = rows_crypts(&rows);
 	for (size_t i = 0; !ret && i < recovery->group_count; i++)
 		ret = rows_group(&rows, i);
 	return ret;

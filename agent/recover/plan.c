@@ -15,8 +15,7 @@ static uint64_t usable_end(const struct disk_layout *layout, uint64_t bytes)
 	uint64_t copy;
 
 	if (layout->table != DISK_TABLE_GPT)
-		return layout->table == DISK_TABLE_DOS && bytes / block > UINT32_MAX ?
-		       (uint64_t)UINT32_MAX * block : bytes;
+		return bytes;
 	copy = ((entries ? entries : 128) * 128 + block - 1) / block * block + block;
 	return bytes > copy ? bytes - copy : 0;
 }
@@ -36,7 +35,7 @@ static void plan_growth(struct recovery *recovery, struct recover_disk *disk, ui
 {
 	const struct disk_partition *last;
 	size_t index = last_partition(&disk->layout);
-	uint64_t bytes;
+	uint64_t bytes, most;
 
 	if (!disk->layout.partition_count || disk->target_bytes <= disk->layout.bytes)
 		return;
@@ -47,6 +46,10 @@ static void plan_growth(struct recovery *recovery, struct recover_disk *disk, ui
 		return;
 	}
 	bytes = (end - last->offset) / GROW_ALIGNMENT * GROW_ALIGNMENT;
+	/* A dos table counts sectors in 32 bits: of a start, and of a length. */
+	most = (uint64_t)UINT32_MAX * disk->layout.logical_block_bytes;
+	if (disk->layout.table == DISK_TABLE_DOS && bytes > most)
+		bytes = most / GROW_ALIGNMENT * GROW_ALIGNMENT;
 	if (bytes <= last->bytes)
 		return;
 	disk->grown = index + 1;
@@ -115,6 +118,11 @@ static int plan_group(struct recovery *recovery, size_t index, struct error *err
 					"which there is no point: the PV %s is missing; protect all "
 					"disks of a group, or restore its volumes by hand",
 					group->name, group->pvs[i].uuid);
+		else if (place_covered(&recovery->disks[found.disk].layout, &found.place))
+			ret = error_set(err, -EOPNOTSUPP, "volume group %s lies partly on what is a "
+					"volume as a whole, or was left out: the PV %s is not made "
+					"anew; restore its volumes by hand", group->name,
+					group->pvs[i].uuid);
 	for (size_t i = 0; !ret && i < group->lv_count; i++) {
 		const struct disk_lv *lv = &group->lvs[i];
 
@@ -153,20 +161,19 @@ static int plan_contents(struct recovery *recovery, const struct recover_disk *d
 	return ret;
 }
 
-/* What lies in an opened LUKS needs its owner's passphrase. */
-static int plan_crypts(const struct recover_disk *disk, struct error *err)
+static int plan_crypts(struct recovery *recovery, struct error *err)
 {
-	const struct disk_layout *layout = &disk->layout;
-	bool needed = false;
+	char where[DISK_NAME_ROOM + 32];
+	int ret = 0;
 
-	for (size_t i = 0; i < layout->crypt_count; i++)
-		needed |= layout->crypts[i].content.kept == DISK_KEPT_VOLUME ||
-			  layout->crypts[i].content.kind == DISK_PV;
-	if (!needed)
-		return 0;
-	return error_set(err, -EOPNOTSUPP, "disk %s has volumes inside LUKS; restore its point to the "
-			 "device, open the LUKS with its passphrase, and restore the volumes with "
-			 "clawback restore: the manual, \"Lost server\"", disk->name);
+	if (recovery->crypt_count && !command_there("cryptsetup"))
+		return error_set(err, -ENOENT, "the machine had LUKS, and there is no cryptsetup here "
+				 "to open it with: install cryptsetup-bin");
+	for (size_t i = 0; !ret && i < recovery->crypt_count; i++) {
+		snprintf(where, sizeof(where), "the LUKS %s", crypt_of(recovery, i)->name);
+		ret = plan_content(recovery, &crypt_of(recovery, i)->content, where, err);
+	}
+	return ret;
 }
 
 int recovery_plan(struct recovery *recovery, const struct recover_options *options,
@@ -181,12 +188,12 @@ int recovery_plan(struct recovery *recovery, const struct recover_options *optio
 			ret = error_set_exit(err, EXIT_USAGE, -EINVAL, "disk %s has no device to go "
 					     "onto", disk->name);
 		if (!ret)
-			ret = plan_crypts(disk, err);
-		if (!ret)
 			ret = recover_disk_fit(recovery, disk, options->grow, err);
 		if (!ret)
 			ret = plan_contents(recovery, disk, err);
 	}
+	if (!ret)
+		ret = plan_crypts(recovery, err);
 	for (size_t i = 0; !ret && i < recovery->group_count; i++)
 		ret = plan_group(recovery, i, err);
 	return ret;

@@ -5,7 +5,8 @@
  *
  *   load   which disks and volumes the repository has at a time, and how they were laid out
  *   plan   which disk goes onto which device, whether it fits, and what lies there now
- *   run    table and boot parts, LVM, swap, volumes; then what can be checked
+ *   unlock whether what is given opens each LUKS, by its header in the disk's point
+ *   run    table and boot parts, LUKS, LVM, swap, volumes; then what can be checked
  *
  * All identifiers stay: GUIDs of disks and partitions, UUIDs of LVM, file systems and
  * swap. So what names them, from the boot loader to /etc/fstab, needs no change. No
@@ -37,7 +38,12 @@ struct recover_options {
 	bool grow;		/* the last partition takes what a larger device has more */
 	bool verify;		/* read every volume back and compare */
 	bool dry_run;		/* plan changes nothing, also not what a killed run left */
-	struct key_ring ring;	/* for run: with the recovery key */
+	/* What opens the lost machine's LUKS: each is tried with the first line of one file,
+	 * and all of the other one; NULL or "": not given. Failing these, `ask`s at the
+	 * terminal. */
+	const char *luks_passphrase_file, *luks_key_file;
+	bool ask;
+	struct key_ring ring;	/* for unlock and run: with the recovery key */
 	/* For run: a step begins; and how far it is (bytes). */
 	void (*step)(void *context, const char *text);
 	void (*report)(void *context, uint64_t done_bytes, uint64_t total_bytes);
@@ -66,6 +72,19 @@ struct recover_volume {
 	uint64_t room_bytes;	/* of that place */
 };
 
+/* What opens a LUKS. */
+struct recover_secret {
+	uint8_t *bytes;		/* owned; wiped when it is freed */
+	size_t length;
+};
+
+/* A LUKS in which something is to be made; its header is in the disk's point. */
+struct recover_crypt {
+	size_t disk;
+	uint32_t index;		/* into its layout's crypts */
+	struct recover_secret secret;	/* from unlock on */
+};
+
 /* A volume group; all its PVs lie on disks that are recovered. */
 struct recover_group {
 	size_t disk, group;	/* where its layout is taken from */
@@ -77,6 +96,8 @@ struct recovery {
 	size_t disk_count;
 	struct recover_volume *volumes;
 	size_t volume_count;
+	struct recover_crypt *crypts;
+	size_t crypt_count;
 	struct recover_group *groups;
 	size_t group_count;
 	/* What a person should know, but is no failure; in the order in which it was found. */
@@ -92,6 +113,10 @@ int recovery_load(struct recovery *recovery, struct repo *repo,
 /* -EBUSY, -EEXIST (without erase), -ENOSPC, -EOPNOTSUPP, each with what to do. */
 int recovery_plan(struct recovery *recovery, const struct recover_options *options,
 		  struct error *err);
+/* EXIT_WRONG_KEY when nothing that is given opens a LUKS, EXIT_USAGE when nothing is given
+ * and nobody is to be asked. Does nothing when the machine had none. */
+int recovery_unlock(struct recovery *recovery, const struct recover_options *options,
+		    struct error *err);
 int recovery_run(struct recovery *recovery, const struct recover_options *options,
 		 struct error *err);
 void recovery_fini(struct recovery *recovery);

@@ -34,6 +34,30 @@ void device_settle(void);
 int recover_path(const struct recovery *recovery, size_t disk, const struct disk_place *place,
 	       char path[static PATH_MAX], struct error *err);
 
+/* ---- crypt.c: LUKS ---------------------------------------------------------------- */
+
+/* Which are to be opened. */
+int crypts_load(struct recovery *recovery, struct error *err);
+/* Whether all that lies at a place comes with what holds it, or not at all: the points of
+ * a volume beneath have it, or it was left out. */
+bool place_covered(const struct disk_layout *layout, const struct disk_place *place);
+const struct disk_crypt *crypt_of(const struct recovery *recovery, size_t index);
+/* Its name below /dev/mapper here, which is not the one that the machine has for it. */
+void crypt_mapping(const struct disk_crypt *crypt, char name[static 128]);
+/* After the disks are written. */
+int crypts_open(struct recovery *recovery, const struct recover_options *options,
+		struct error *err);
+void crypts_close(struct recovery *recovery);
+/* Closes what a killed run left open on the target. */
+void crypts_release(struct recovery *recovery, const char *target);
+/* Runs cryptsetup with a secret as its input: its exit code, or a negative errno. */
+int cryptsetup(const char *const command[], const struct recover_secret *secret,
+	       char output[static COMMAND_OUTPUT_ROOM], struct error *err);
+/* What an exit code of it means, as an error; `what` it was to do. */
+int cryptsetup_error(struct error *err, int code, const char *what, const char *output);
+/* unlock.c: forgets the secrets. */
+void recovery_lock(struct recovery *recovery);
+
 /* ---- choose.c: which device for which disk ---------------------------------- */
 
 int choose_targets(struct recovery *recovery, const struct recover_options *options,

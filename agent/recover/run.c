@@ -1,6 +1,6 @@
 /*
  * The order of things: on each disk, first what is there goes, then come the bytes of the
- * disk's point and the table; on these LVM; then swap and the volumes. Labels of PVs come
+ * disk's point and the table; on these LUKS and LVM; then swap and the volumes. Labels of PVs come
  * back by pvcreate only: a system that activates what it finds must not find any before.
  */
 #include "agent/recover/recover_private.h"
@@ -207,6 +207,10 @@ static int swaps_make(struct recovery *recovery, struct error *err)
 			ret = swap_make(recovery, d, &(struct disk_place){ DISK_ON_PARTITION, i, 0 },
 					&layout->partitions[i].content, err);
 	}
+	for (size_t i = 0; !ret && i < recovery->crypt_count; i++)
+		ret = swap_make(recovery, recovery->crypts[i].disk,
+				&(struct disk_place){ DISK_ON_CRYPT, recovery->crypts[i].index, 0 },
+				&crypt_of(recovery, i)->content, err);
 	for (size_t g = 0; !ret && g < recovery->group_count; g++) {
 		const struct disk_group *group = group_of(recovery, g);
 
@@ -241,6 +245,8 @@ int recovery_run(struct recovery *recovery, const struct recover_options *option
 	for (size_t i = 0; !ret && i < recovery->disk_count; i++)
 		ret = disk_run(recovery, &recovery->disks[i], options, err);
 	if (!ret)
+		ret = crypts_open(recovery, options, err);
+	if (!ret)
 		ret = groups_restore(recovery, options, err);
 	if (!ret)
 		ret = swaps_make(recovery, err);
@@ -252,6 +258,7 @@ int recovery_run(struct recovery *recovery, const struct recover_options *option
 		boot_entries(recovery);
 	}
 	groups_deactivate(recovery);
+	crypts_close(recovery);
 	if (!ret)
 		return 0;
 	return error_hint(err, "what is on the devices is no whole machine; once the cause is "

@@ -182,6 +182,9 @@ int output_write(struct output *output, struct output_slot *slot, uint32_t at,
 	struct restore_target *target = output->job->target;
 	struct output_write *write;
 
+	length = (uint32_t)target_room(target, offset, length);
+	if (!length)
+		return 0;
 	if (!output->ring || slot->write_count == OUTPUT_WRITES_MAX ||
 	    !target_takes_direct(target, slot->data + at, length))
 		return target_write(target, offset, slot->data + at, length, err);

@@ -73,6 +73,10 @@ struct restore_target {
 	atomic_bool cannot_punch, cannot_zero;
 };
 
+/* How much of [offset, offset + length) is to be written: less where a target may be too
+ * small. */
+size_t target_room(const struct restore_target *target, uint64_t offset, size_t length);
+
 /* Whether it can go by O_DIRECT: to a device, long, and aligned. */
 bool target_takes_direct(const struct restore_target *target, const uint8_t *data,
 			 size_t length);

@@ -150,18 +150,20 @@ static int target_put_differing(struct restore_target *target, uint64_t offset,
 	return ret;
 }
 
+size_t target_room(const struct restore_target *target, uint64_t offset, size_t length)
+{
+	uint64_t room = offset < target->bytes ? target->bytes - offset : 0;
+
+	return target->data_only && target->is_device && room < length ? (size_t)room : length;
+}
+
 int target_put(struct restore_target *target, uint64_t offset,
 	       const uint8_t *data, size_t length, uint8_t *scratch,
 	       uint64_t *written, struct error *err)
 {
 	int ret;
 
-	if (target->data_only && target->is_device) {
-		if (offset >= target->bytes)
-			return 0;
-		if (length > target->bytes - offset)
-			length = (size_t)(target->bytes - offset);
-	}
+	length = target_room(target, offset, length);
 	if (!length)
 		return 0;
 	if (!target->in_place)

@@ -1,7 +1,7 @@
 /*
  * A point at any place: the map is searched by block, and what it says lies in a frame
- * comes from the cache, which has the frame fetched by one ranged read. Frames are at most
- * 1 MiB, so who wants one block waits for no more than that.
+ * comes from the cache, which has the frame, and what lies beside it, fetched by one ranged
+ * read of at most 1 MiB: who wants one block waits for no more than that.
  */
 #include "agent/serve/serve_private.h"
 
@@ -115,25 +115,53 @@ static void opener_put(struct point_reader *reader, struct opener *opener)
 	pthread_mutex_unlock(&reader->lock);
 }
 
+/* By itself, past what is kept of it. */
+static int load_alone(struct point_reader *reader, struct opener *opener, size_t source,
+		      struct cache_item *item, struct error *err)
+{
+	const struct map_frame *where = &reader->plan.map.frames[item->frame];
+	int ret = places_read(reader->plan.places, &reader->sources.items[source].point,
+			      where->segment, where->offset, opener->stored, where->length, err);
+
+	atomic_fetch_add(&reader->fetches, 1);
+	if (ret)
+		return ret;
+	atomic_fetch_add(&reader->fetched_bytes, where->length);
+	return frame_opener_open(&opener->frames, source, item->frame, opener->stored,
+				 item->plain, err);
+}
+
+/*
+ * From its piece. What does not come, or is not right, is tried once more by itself: a
+ * neighbour's damage is none of ours, and an object that was mended is read anew.
+ */
+static int load_with(struct point_reader *reader, struct opener *opener,
+		     struct cache_item *item, struct error *err)
+{
+	size_t source = reader_source(reader, item->frame);
+	struct error ignored = ERROR_INIT;
+	struct cache_item *piece;
+	const uint8_t *bytes;
+	int ret = stored_get(reader, item->frame, &piece, &bytes, &ignored);
+
+	if (!ret) {
+		ret = frame_opener_open(&opener->frames, source, item->frame, bytes, item->plain,
+					&ignored);
+		stored_put(reader, piece);
+	}
+	return ret ? load_alone(reader, opener, source, item, err) : 0;
+}
+
 /* The cache's: a frame from the store. */
 static int reader_load(void *context, struct cache_item *item, struct error *err)
 {
 	struct point_reader *reader = context;
-	const struct map_frame *where = &reader->plan.map.frames[item->frame];
-	size_t source = reader_source(reader, item->frame);
 	struct opener *opener = opener_take(reader);
 	int ret;
 
 	if (!opener)
 		return error_set(err, -ENOMEM, "reading a frame: out of memory");
-	ret = places_read(reader->plan.places, &reader->sources.items[source].point,
-			  where->segment, where->offset, opener->stored, where->length, err);
-	atomic_fetch_add(&reader->fetches, 1);
-	if (!ret) {
-		atomic_fetch_add(&reader->fetched_bytes, where->length);
-		ret = frame_opener_open(&opener->frames, source, item->frame, opener->stored,
-					item->plain, err);
-	}
+	ret = load_with(reader, opener, item, err);
 	opener_put(reader, opener);
 	if (ret)
 		reader_failed(reader, item->frame, err);
@@ -237,6 +265,14 @@ uint64_t point_reader_bytes(const struct point_reader *reader)
 	return reader->plan.volume_bytes;
 }
 
+static void counts_add(struct cache *cache, struct point_reader_counts *counts)
+{
+	pthread_mutex_lock(&cache->lock);
+	counts->cache_bytes += cache->bytes;
+	counts->cache_peak_bytes += cache->peak_bytes;
+	pthread_mutex_unlock(&cache->lock);
+}
+
 void point_reader_counts(struct point_reader *reader, struct point_reader_counts *counts)
 {
 	*counts = (struct point_reader_counts){
@@ -244,10 +280,8 @@ void point_reader_counts(struct point_reader *reader, struct point_reader_counts
 		.fetched_bytes = atomic_load(&reader->fetched_bytes),
 		.failures = atomic_load(&reader->failures),
 	};
-	pthread_mutex_lock(&reader->cache.lock);
-	counts->cache_bytes = reader->cache.bytes;
-	counts->cache_peak_bytes = reader->cache.peak_bytes;
-	pthread_mutex_unlock(&reader->cache.lock);
+	counts_add(&reader->cache, counts);
+	counts_add(&reader->stored.cache, counts);
 }
 
 /* ---- opening --------------------------------------------------------------------- */
@@ -273,8 +307,11 @@ int point_reader_open(struct repo *repo, const struct point *point,
 	pthread_mutex_init(&reader->lock, NULL);
 	if (cache_bytes < CACHE_BYTES_MIN)
 		cache_bytes = CACHE_BYTES_MIN;
-	ret = cache_init(&reader->cache, reader->plan.map.frame_count, cache_bytes, reader_load,
+	/* Half for what is decoded, half for what came with it. */
+	ret = cache_init(&reader->cache, reader->plan.map.frame_count, cache_bytes / 2, reader_load,
 			 reader);
+	if (!ret)
+		ret = stored_init(reader, cache_bytes / 2);
 	if (!ret)
 		ret = ahead_init(&reader->ahead, reader, options->ahead ? options->ahead :
 				 AHEAD_THREADS);
@@ -297,6 +334,7 @@ void point_reader_close(struct point_reader *reader)
 		return;
 	ahead_fini(&reader->ahead);
 	cache_fini(&reader->cache);
+	stored_fini(&reader->stored);
 	while (reader->openers) {
 		struct opener *opener = reader->openers;
 

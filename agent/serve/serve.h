@@ -27,8 +27,9 @@
 struct point_reader;
 
 struct point_reader_options {
-	uint64_t cache_bytes;	/* of decoded frames, default 256 MiB; at least 16 MiB.
-				 * Frames in use count beyond it: 1 MiB a reading thread */
+	uint64_t cache_bytes;	/* of frames, half of it decoded, half as they are stored;
+				 * default 256 MiB, at least 16 MiB. What is in use counts
+				 * beyond it: 2 MiB a reading thread */
 	uint32_t ahead;		/* threads that read ahead, default 4 */
 };
 

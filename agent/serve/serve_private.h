@@ -2,11 +2,12 @@
  * What the files of this room share.
  *
  *   reader   blocks of a point, through the cache
- *   cache    decoded frames, the least recently used goes; one fetch for all who wait
+ *   cache    frames or pieces, the least recently used goes; one fetch for all who wait
+ *   stored   frames as they are stored, fetched with their neighbours
  *   ahead    threads that have frames fetched that will be wanted next
- *   overlay  blocks of a target, or of the point
+ *   overlay  opening and durability; overlay_io: blocks of a target, or of the point
  *   present  which blocks are in the target, and the file that says so
- *   fill     brings the rest into the target
+ *   fill     brings the rest into the target; fill_frames: what is data of it
  *   server   nbdkit; listener: where; control: the socket to its plugin
  *   mounted  a server, nbdfuse, a loop device and a mount; place: its files
  */
@@ -64,6 +65,30 @@ int cache_get(struct cache *cache, uint32_t frame, size_t bytes, struct cache_it
 void cache_put(struct cache *cache, struct cache_item *item);
 bool cache_has(struct cache *cache, uint32_t frame);
 
+/* ---- stored.c ---------------------------------------------------------------- */
+
+/* Neighbouring frames of one segment: one read from the store. */
+struct stored_piece {
+	uint64_t offset;
+	uint32_t length, segment;
+	size_t source;		/* index into plan.points */
+};
+
+struct stored {
+	struct stored_piece *pieces;
+	size_t piece_count;
+	uint32_t *piece_of;	/* by frame */
+	struct cache cache;	/* its "frames" are pieces, as they are stored */
+};
+
+/* stored_fini on success and on failure. */
+int stored_init(struct point_reader *reader, uint64_t limit_bytes);
+void stored_fini(struct stored *stored);
+/* A frame as it is stored, not authenticated; `item` is to be given back by stored_put. */
+int stored_get(struct point_reader *reader, uint32_t frame, struct cache_item **item,
+	       const uint8_t **bytes, struct error *err);
+void stored_put(struct point_reader *reader, struct cache_item *item);
+
 /* ---- ahead.c ----------------------------------------------------------------- */
 
 #define AHEAD_QUEUE 64u
@@ -111,7 +136,8 @@ struct point_reader {
 	char volume_name[REPO_NAME_MAX + 1];
 	struct plan plan;
 	struct source_list sources;
-	struct cache cache;
+	struct cache cache;		/* of decoded frames */
+	struct stored stored;
 	struct ahead ahead;
 	atomic_uint demand;		/* readers that wait for the store just now */
 	atomic_uint_fast64_t demand_ns;	/* when the last one did */
@@ -189,6 +215,13 @@ struct overlay {
 	atomic_bool broken;			/* the target could not be made durable */
 };
 
+/* ---- overlay_io.c ---------------------------------------------------------------- */
+
+int overlay_broken(const struct overlay *overlay, struct error *err);
+/* Puts these whole blocks in, where they are not present yet; NULL: zeros. */
+int overlay_fill(struct overlay *overlay, uint64_t block, uint64_t count, const uint8_t *data,
+		 struct error *err);
+
 /* ---- target.c ------------------------------------------------------------------- */
 
 /* What tells a target from others: a file's inode; of a device, from its uuid, serial
@@ -197,9 +230,37 @@ int target_identity(const char *path, uint64_t *identity, struct error *err);
 /* Whether the first MiB of it is zero; -EEXIST. */
 int target_check_empty(const char *path, struct error *err);
 
-/* Puts these whole blocks in, where they are not present yet; NULL: zeros. */
-int overlay_fill(struct overlay *overlay, uint64_t block, uint64_t count, const uint8_t *data,
-		 struct error *err);
+/* ---- fill.c --------------------------------------------------------------------- */
+
+#define FILL_THREADS_MAX 16u
+
+struct fill {
+	struct overlay *overlay;
+	struct fill_options options;
+	pthread_t main, threads[FILL_THREADS_MAX];
+	bool started;
+
+	pthread_mutex_t lock;		/* guards all below */
+	pthread_cond_t changed;		/* stopped, or a thread ended */
+	bool stopped;
+	uint32_t running;
+	size_t next_range;
+	uint64_t free_ns;		/* when the rate lets the next read begin */
+	uint64_t damaged, missed;	/* frames of this pass: never, or not now, to be had */
+	int ret;			/* of the target: ends it */
+	struct error error;		/* the first of each pass */
+};
+
+bool fill_stopped(struct fill *fill);
+/* With the lock. False when it was stopped meanwhile. */
+bool fill_sleep_locked(struct fill *fill, uint64_t ns);
+/* The target fails: ends it. */
+void fill_failed(struct fill *fill, int ret, const struct error *err);
+
+/* ---- fill_frames.c --------------------------------------------------------------- */
+
+/* A pass over all frames that are missing, by so many threads; `context` is the fill. */
+void *fill_thread(void *context);
 
 /* ---- listener.c ------------------------------------------------------------------ */
 

@@ -12,7 +12,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define SHELL(script) (const char *const[]){ "/bin/sh", "-c", script, NULL }
 
@@ -92,6 +95,29 @@ static void input_goes_in_whole(void **state)
 	assert_string_equal(words + COMMAND_OUTPUT_ROOM - 5, "end\n");
 }
 
+/* Any bytes; and who still has it open afterwards reads zeros. */
+static void a_secret_goes_in_and_is_wiped(void **state)
+{
+	static const char key[] = "a\0b\nc";
+	struct error err = ERROR_INIT;
+	char words[COMMAND_OUTPUT_ROOM];
+	int fd = memfd_create("left", MFD_CLOEXEC);
+	char left[8] = "", script[128];
+
+	(void)state;
+	assert_int_equal(command_code_fed(SHELL("od -An -c"), key, sizeof(key) - 1, words, &err), 0);
+	assert_string_equal(words, "   a  \\0   b  \\n   c\n");
+	snprintf(script, sizeof(script), "exec 3<&0; (sleep 0.5; head -c 5 <&3 >/proc/%d/fd/%d) & :",
+		 (int)getpid(), fd);
+	assert_true(fd >= 0);
+	assert_int_equal(command_code_fed(SHELL(script), key, sizeof(key) - 1, words, &err), 0);
+	for (int i = 0; i < 100 && pread(fd, left, sizeof(left), 0) < 5; i++)
+		usleep(50000);
+	assert_int_equal(pread(fd, left, sizeof(left), 0), 5);
+	assert_memory_equal(left, "\0\0\0\0\0", 5);
+	close(fd);
+}
+
 static void nothing_of_ours_is_inherited(void **state)
 {
 	int inherited = open("/dev/null", O_RDONLY);	/* without O_CLOEXEC */
@@ -123,6 +149,7 @@ int main(void)
 		cmocka_unit_test(a_failure_is_told),
 		cmocka_unit_test(a_missing_program_is_told),
 		cmocka_unit_test(input_goes_in_whole),
+		cmocka_unit_test(a_secret_goes_in_and_is_wiped),
 		cmocka_unit_test(nothing_of_ours_is_inherited),
 	};
 

@@ -4,7 +4,8 @@
  */
 #include "tests/unit/layout_lab.h"
 
-#include "agent/recover/recover.h"
+#include "agent/base/file.h"
+#include "agent/recover/recover_private.h"
 
 #include <jansson.h>
 #include <unistd.h>
@@ -84,24 +85,31 @@ static void fits_dos(void **state)
 	assert_int_equal(recover_disk_fit(&recovery, &disk, true, &err), 0);
 	assert_int_equal(disk.grown, 0);
 	assert_int_equal(recovery.note_count, 1);
+	/* It starts, and has a length, of 32 bits of sectors; together they are more. */
+	disk.layout.partitions[4].logical = false;
+	disk.layout.partitions[4].offset = 2040ull * 1024 * MIB;
+	disk.layout.partitions[4].bytes = 100ull * 1024 * MIB;
+	disk.layout.bytes = 3000ull * 1024 * MIB;
+	disk.target_bytes = disk.layout.bytes;
+	assert_int_equal(recover_disk_fit(&recovery, &disk, true, &err), 0);
+	assert_int_equal(disk.grown, 0);
+	disk.target_bytes = 9000ull * 1024 * MIB;
+	assert_int_equal(recover_disk_fit(&recovery, &disk, true, &err), 0);
+	assert_int_equal(disk.grown, 5);
+	assert_int_equal(disk.grown_bytes, 2048ull * 1024 * MIB - MIB);
 	disk_layout_fini(&disk.layout);
 	recovery_fini(&recovery);
 }
 
 /* ---- what sfdisk makes of it ---------------------------------------------------------- */
 
-static json_t *sfdisk(const char *file, const char *script)
+static json_t *table_of(const char *file)
 {
 	char command[256], text[8192];
 	FILE *pipe;
 	size_t length;
 	json_t *json;
 
-	snprintf(command, sizeof(command), "PATH=$PATH:/sbin:/usr/sbin sfdisk --quiet --no-reread %s", file);
-	pipe = popen(command, "w");
-	assert_non_null(pipe);
-	fputs(script, pipe);
-	assert_int_equal(pclose(pipe), 0);
 	snprintf(command, sizeof(command), "PATH=$PATH:/sbin:/usr/sbin sfdisk --json %s", file);
 	pipe = popen(command, "r");
 	assert_non_null(pipe);
@@ -111,6 +119,19 @@ static json_t *sfdisk(const char *file, const char *script)
 	json = json_loads(text, 0, NULL);
 	assert_non_null(json);
 	return json;
+}
+
+static json_t *sfdisk(const char *file, const char *script)
+{
+	char command[256];
+	FILE *pipe;
+
+	snprintf(command, sizeof(command), "PATH=$PATH:/sbin:/usr/sbin sfdisk --quiet --no-reread %s", file);
+	pipe = popen(command, "w");
+	assert_non_null(pipe);
+	fputs(script, pipe);
+	assert_int_equal(pclose(pipe), 0);
+	return table_of(file);
 }
 
 static void same_text(json_t *object, const char *key, const char *wanted)
@@ -170,10 +191,56 @@ static void tables(void **state)
 	table_as_lost(900 * MIB, false);
 }
 
+/* All that lies before the first partition stays, but for one entry. */
+static void grows_dos(void **state)
+{
+	static const char script[] = "label: dos\nlabel-id: 0xcafe0001\n"
+		"start=2048, size=16384, type=83, bootable\nstart=20480, size=8192, type=82\n";
+	char file[] = "/tmp/clawback-recover-table.XXXXXX";
+	static uint8_t before[MIB], after[MIB];
+	struct recover_disk disk = { .resized = true, .grown = 2, .grown_bytes = 100 * MIB };
+	struct disk_partition partitions[2] = { { .number = 1 }, { .number = 2 } };
+	struct error err = ERROR_INIT;
+	int fd = mkstemp(file);
+	json_t *json, *list;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 128 * MIB), 0);
+	json_decref(sfdisk(file, script));
+	assert_int_equal(file_pread_all(fd, before, sizeof(before), 0), 0);
+	memset(before, 'b', 440);
+	memset(before + 512, 'c', sizeof(before) - 512);
+	assert_int_equal(file_pwrite_all(fd, before, sizeof(before), 0), 0);
+	disk.layout.table = DISK_TABLE_DOS;
+	disk.layout.logical_block_bytes = 512;
+	disk.layout.partitions = partitions;
+	disk.layout.partition_count = 2;
+	strcpy(disk.target, file);
+	if (table_write(&disk, &err))
+		fail_msg("%s", err.message);
+	json = table_of(file);
+	same_text(json_object_get(json, "partitiontable"), "id", "0xcafe0001");
+	list = json_object_get(json_object_get(json, "partitiontable"), "partitions");
+	assert_int_equal(json_array_size(list), 2);
+	list = json_array_get(list, 1);
+	assert_int_equal(json_integer_value(json_object_get(list, "start")), 20480);
+	assert_int_equal(json_integer_value(json_object_get(list, "size")), 100 * MIB / 512);
+	same_text(list, "type", "82");
+	json_decref(json);
+	assert_int_equal(file_pread_all(fd, after, sizeof(after), 0), 0);
+	/* The second of four entries of 16 bytes. */
+	assert_memory_equal(before, after, 446 + 16);
+	assert_memory_equal(before + 446 + 32, after + 446 + 32, sizeof(after) - 446 - 32);
+	close(fd);
+	unlink(file);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fits), cmocka_unit_test(fits_dos), cmocka_unit_test(tables),
+		cmocka_unit_test(grows_dos),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,18 +41,24 @@ static inline void serve_lab_new(struct serve_lab *lab, struct random_state *ran
 	lab_build(lab->points, random, count, bytes);
 }
 
-/* One full point without holes, in frames of 1 MiB. */
-static inline void lab_dense(struct serve_lab *lab, struct random_state *random, uint64_t bytes)
+/* One full point without holes, in frames of 1 MiB; `thin`: that become a few KiB. */
+static inline void lab_full(struct serve_lab *lab, struct random_state *random, uint64_t bytes,
+			    bool thin)
 {
 	lab->points = points_lab_new();
 	lab_image_change(lab->points, random, 1, bytes, 0, 1);
 	for (uint64_t i = 0; i < bytes; i += 8) {
-		uint64_t value = random_next(random) | 1;
+		uint64_t value = thin ? i / 512 + 1 : random_next(random) | 1;
 
 		memcpy(lab->points->images[1].data + i, &value, 8);
 	}
 	lab->points->options = (struct pipeline_options){ .inline_bytes = 1 };
 	lab_commit(lab->points, random, POINT_FULL, false);
+}
+
+static inline void lab_dense(struct serve_lab *lab, struct random_state *random, uint64_t bytes)
+{
+	lab_full(lab, random, bytes, false);
 }
 
 static inline void serve_lab_free(struct serve_lab *lab)

@@ -119,6 +119,28 @@ static void one_fetch_for_all(void **state)
 	serve_lab_free(&lab);
 }
 
+/* Small frames come many to a read, and stay, though what is decoded goes. */
+static void neighbours_come_along(void **state)
+{
+	struct random_state random = random_start("neighbours_come_along");
+	struct point_reader_counts counts;
+	struct serve_lab lab = { .reader = NULL };
+	const struct stored *stored;
+
+	(void)state;
+	lab_full(&lab, &random, 40 * MEBIBYTE, true);
+	serve_lab_open(&lab, 1, CACHE_BYTES_MIN);
+	crowd_run(&lab, &random, false);
+	stored = &lab.reader->stored;
+	assert_true(stored->piece_count <= lab.reader->plan.fetch_bytes / (256 << 10) + 2);
+	point_reader_counts(lab.reader, &counts);
+	assert_int_equal(counts.fetches, stored->piece_count);
+	assert_int_equal(counts.fetched_bytes, lab.reader->plan.fetch_bytes);
+	for (size_t i = 0; i < stored->piece_count; i++)
+		assert_true(stored->pieces[i].length <= 512 << 10);
+	serve_lab_free(&lab);
+}
+
 /* A small cache is a slow one, and stays small: beside it what threads have in use. */
 static void cache_stays_small(void **state)
 {
@@ -210,9 +232,24 @@ static void check_damage(struct serve_lab *lab, uint32_t frame, const char *key)
 	assert_true(broken);
 }
 
-static void damage_is_an_error_there_alone(void **state)
+/* Whether a frame's first block can be had. */
+static void check_frame(struct serve_lab *lab, uint32_t frame, bool there)
 {
-	struct random_state random = random_start("damage_is_an_error_there_alone");
+	const struct plan *plan = &lab->reader->plan;
+	const struct map_entry *entry = &plan->map.entries[plan->index.items[plan->index.first[frame]]];
+	uint8_t buffer[BLOCK_BYTES];
+	struct error err = ERROR_INIT;
+
+	if (there)
+		check_read(lab, entry->block * BLOCK_BYTES, BLOCK_BYTES, buffer);
+	else
+		assert_int_not_equal(0, point_reader_read(lab->reader, entry->block * BLOCK_BYTES,
+							  buffer, BLOCK_BYTES, &err));
+}
+
+/* Alone in its read from the store, or with neighbours that came along. */
+static void check_damaged(struct random_state *random, bool thin)
+{
 	struct serve_lab lab = { .reader = NULL };
 	const struct map_frame *where;
 	struct lab_keys keys;
@@ -220,8 +257,7 @@ static void damage_is_an_error_there_alone(void **state)
 	size_t length, which = 0;
 	uint32_t frame;
 
-	(void)state;
-	lab_dense(&lab, &random, 6 * MEBIBYTE);
+	lab_full(&lab, random, 6 * MEBIBYTE, thin);
 	lab_keys_list(lab.points, "", &keys);
 	while (!strstr(keys.items[which], "/segments/"))
 		which++;
@@ -229,12 +265,28 @@ static void damage_is_an_error_there_alone(void **state)
 	serve_lab_open(&lab, 1, 64 * MEBIBYTE);
 	frame = lab.reader->plan.order[2];
 	where = &lab.reader->plan.map.frames[frame];
-	data[where->offset + random_below(&random, where->length)] ^= 4;
+	data[where->offset + random_below(random, where->length)] ^= 4;
 	lab_object_write(lab.points, keys.items[which], data, length);
 	check_damage(&lab, frame, keys.items[which]);
+	/* Cut off behind two frames: those two are there. */
+	lab_object_write(lab.points, keys.items[which], data, where->offset);
+	point_reader_close(lab.reader);
+	serve_lab_open(&lab, 1, 64 * MEBIBYTE);
+	for (uint32_t i = 0; i < 2; i++)
+		check_frame(&lab, lab.reader->plan.order[i], true);
+	check_frame(&lab, lab.reader->plan.order[2], false);
 	free(data);
 	lab_keys_free(&keys);
 	serve_lab_free(&lab);
+}
+
+static void damage_is_an_error_there_alone(void **state)
+{
+	struct random_state random = random_start("damage_is_an_error_there_alone");
+
+	(void)state;
+	check_damaged(&random, false);
+	check_damaged(&random, true);
 }
 
 static void what_was_mended_is_read(void **state)
@@ -292,6 +344,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_byte_of_every_point),
 		cmocka_unit_test(one_fetch_for_all),
+		cmocka_unit_test(neighbours_come_along),
 		cmocka_unit_test(cache_stays_small),
 		cmocka_unit_test(sequence_is_read_ahead),
 		cmocka_unit_test(nothing_ahead_of_single_reads),
