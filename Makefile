@@ -182,7 +182,16 @@ $(BUILD)/$(basename $(1)): $(BUILD)/obj/$(basename $(1)).o $(call archives,$(cal
 		-Wl,--start-group $(call archives,$(call from_room,$(call test_room,$(1)),$(PRESENT))) -Wl,--end-group \
 		$$(LIBS)
 endef
-$(if $(FUZZ),$(foreach f,$(FUZZ_SOURCES),$(eval $(call fuzz_rules,$(f)))))
+# Without libFuzzer: the inputs kept, and changed ones (tests/fuzz/replay/replay.c).
+define replay_rules
+$(BUILD)/$(basename $(1)): $(BUILD)/obj/$(basename $(1)).o $(BUILD)/obj/tests/fuzz/replay/replay.o $(call archives,$(call from_room,$(call test_room,$(1)),$(PRESENT)))
+	@mkdir -p $$(@D)
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(LINK_HARDENING) -o $$@ $$< $(BUILD)/obj/tests/fuzz/replay/replay.o \
+		-Wl,--start-group $(call archives,$(call from_room,$(call test_room,$(1)),$(PRESENT))) -Wl,--end-group \
+		$$(LIBS)
+endef
+$(foreach f,$(FUZZ_SOURCES),$(eval $(call $(if $(FUZZ),fuzz_rules,replay_rules),$(f))))
 
 fuzzers: $(if $(FUZZ),$(patsubst %.c,$(BUILD)/%,$(FUZZ_SOURCES)))
 	$(if $(FUZZ),@:,$(error make fuzzers wants FUZZ=1 and a BUILD of its own; scripts/fuzz gives both))

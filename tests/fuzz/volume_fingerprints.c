@@ -17,7 +17,7 @@
 
 #define BLOCKS 64u
 
-static char folder[256], table_path[320], journal_path[320];
+static char folder[256], table_path[352], journal_path[352];
 static const struct uuid volume = { { 1, 2, 3 } }, run = { { 4, 5, 6 } };
 static const uint8_t head_hash[32] = { 7, 8, 9 };
 

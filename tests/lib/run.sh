@@ -5,7 +5,8 @@
 #   test_run TIMEOUT LOG RESULT COMMAND [ARG]...
 #
 # runs COMMAND for at most TIMEOUT seconds with its output in LOG, and writes
-# "VERDICT SECONDS REASON" to RESULT, VERDICT being ok, FAILED or skipped:
+# "VERDICT SECONDS CPU REASON" to RESULT, CPU being the seconds of processor time that it
+# and what it waited for took, VERDICT being ok, FAILED or skipped:
 #   exit code 77, or 0 and a line "skipped: WHY"    skipped
 #   any other code but 0                            FAILED
 #   something left behind, or the kernel complained FAILED (LOG tells)
@@ -37,6 +38,19 @@ test_limit() {
 
 test_kernel_log() { dmesg 2>/dev/null >"$1.dmesg"; kernel_complaints "$1.dmesg" | LC_ALL=C sort >"$1"; }
 
+# test_cpu FILE: sets test_cpu_tenths to the processor time of all that this shell has
+# waited for. Not in a subshell, which starts from nothing.
+test_cpu() {
+	local user system
+	times >"$1"
+	{ read -r user system; read -r user system; } <"$1"
+	test_cpu_tenths=0
+	for user in "$user" "$system"; do	# as 12m3.456s
+		system=${user#*m}
+		test_cpu_tenths=$((test_cpu_tenths + ${user%m*} * 600 + ${system%.*} * 10 + ${system:(-4):1}))
+	done
+}
+
 test_reason() {
 	local code=$1 limit=$2 log=$3 line
 	case $code in
@@ -48,17 +62,21 @@ test_reason() {
 }
 
 test_run() {
-	local limit=$1 log=$2 result=$3 state id started code=0 tenths verdict reason left complaints dirty=0
+	local limit=$1 log=$2 result=$3 state id started cpu code=0 tenths verdict reason left complaints dirty=0
 	shift 3
 	state=$(mktemp -d "${TMPDIR:-/tmp}/clawback-run.XXXXXX")
 	id=$$-$RANDOM$RANDOM
 	leftovers_before "$state/before"
 	test_kernel_log "$state/kernel-before"
+	test_cpu "$state/times"
+	cpu=$test_cpu_tenths
 	started=$(date +%s%N)
 	CLAWBACK_TEST_ID=$id timeout -k 10 "$limit" "$@" </dev/null >"$log" 2>&1 5>&- 6>&- &
 	# Waited for, so that a signal to the harness is not kept waiting.
 	wait $! || code=$?
 	tenths=$((($(date +%s%N) - started) / 100000000))
+	test_cpu "$state/times"
+	cpu=$((test_cpu_tenths - cpu))
 
 	reason=$(grep -a -m 1 '^skipped:' "$log" | cut -c 9-200)
 	reason=${reason# }
@@ -83,6 +101,6 @@ test_run() {
 		LC_ALL=C tail -n 150 "$state/kernel-after.dmesg" >>"$log"
 	fi
 	rm -rf "$state"
-	echo "$verdict $((tenths / 10)).$((tenths % 10)) $reason" >"$result"
+	echo "$verdict $((tenths / 10)).$((tenths % 10)) $((cpu / 10)).$((cpu % 10)) $reason" >"$result"
 	return $dirty
 }

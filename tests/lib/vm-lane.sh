@@ -88,6 +88,19 @@ vm_once_more() {
 	echo "again    vm      $1: $(grep -m 1 "the emulator's fault" "$2")"
 }
 
+# vm_share_cpu FOLDER NAME: writes into its result what NAME took of the host's processors:
+# its part of the whole boot's, by the guest's own count, which runs on while the host's
+# processors are busy elsewhere.
+vm_share_cpu() {
+	local verdict seconds cpu reason before after all
+	[ -e "$1/$2.busy" ] && [ "$kernel" != here ] || return 0
+	read -r verdict seconds cpu reason <"$1/$2.result"
+	read -r before after <"$1/$2.busy"
+	all=$(sort -n -k 2 "$1"/*.busy | tail -n 1)
+	cpu=$((boot_cpu * (after - before) / ${all#* }))
+	echo "$verdict $seconds $((cpu / 10)).$((cpu % 10)) $reason" >"$1/$2.result"
+}
+
 # vm_settle KERNEL FOLDER NAME...: publishes what a boot brought; sets vm_rest to
 # the tests that it did not come to.
 vm_settle() {
@@ -102,6 +115,7 @@ vm_settle() {
 		log=$logs/vm-$name@$kernel.log
 		[ ! -e "$folder/$name.log" ] || cp "$folder/$name.log" "$log"
 		if [ -e "$folder/$name.result" ]; then
+			vm_share_cpu "$folder" "$name"
 			publish vm "$name@$kernel" "$folder/$name.result" "$log"
 			progress=1
 		elif [ -e "$folder/$name.started" ] && vm_once_more "$name@$kernel" "$folder/boot.log"; then
@@ -109,7 +123,7 @@ vm_settle() {
 			progress=1
 		elif [ -e "$folder/$name.started" ]; then
 			cat "$folder/boot.log" "$folder/kernel.log" >>"$log" 2>/dev/null
-			echo "FAILED $((SECONDS - boot_started)).0 the guest did not survive: $(head -n 1 "$folder/boot.log")" \
+			echo "FAILED $((SECONDS - boot_started)).0 $((boot_cpu / 10)).$((boot_cpu % 10)) the guest did not survive: $(head -n 1 "$folder/boot.log")" \
 				>"$folder/$name.result"
 			publish vm "$name@$kernel" "$folder/$name.result" "$log"
 			progress=1
@@ -141,7 +155,7 @@ vm_host_test() {
 
 # vm_group KERNEL "GUEST" NAME...: tests that want the same guest.
 vm_group() {
-	local kernel=$1 guest=$2 folder boot_started name
+	local kernel=$1 guest=$2 folder boot_started boot_cpu name
 	shift 2
 	# shellcheck disable=SC2086
 	if ! vm_options $guest; then
@@ -171,8 +185,12 @@ vm_group() {
 	while [ $# -gt 0 ]; do
 		folder=$(mktemp -d "$run_folder/guest-$kernel.XXXXXX")
 		boot_started=$SECONDS
+		test_cpu "$folder/times"
+		boot_cpu=$test_cpu_tenths
 		vm_boot "$kernel" "$folder" "$@" >"$folder/boot.log" 2>&1 &
 		wait $!
+		test_cpu "$folder/times"
+		boot_cpu=$((test_cpu_tenths - boot_cpu))
 		vm_settle "$kernel" "$folder" "$@"
 		rm -rf "$folder"
 		set -- "${vm_rest[@]}"

@@ -9,7 +9,7 @@ own_mounts=1
 . tests/lib/clawback.sh
 
 [ "$(id -u)" = 0 ] || skip "not root"
-flips=120
+flips=60
 ! is_full || flips=2000
 
 truncate -s 24M "$work/image"

@@ -165,7 +165,7 @@ unsaved_run() {
 }
 
 # ---- a long life -------------------------------------------------------------------
-clawback_begin "$work/a"
+clawback_begin "$work/a" open
 cp "$work/state/repository" "$work/a.pin"
 into "$work/a"
 new_volume v 6M
@@ -329,8 +329,7 @@ for folder in "${repositories[@]}"; do
 		clawback verify "${repository[@]}" $arguments >"$work/verify" || fail "$(cat "$work/verify")"
 	done
 done
-# restore_share K N: every Nth point, beginning with the Kth. A passphrase costs a
-# third of a second each time, so all processors take part.
+# restore_share K N: every Nth point, beginning with the Kth.
 restore_share() {
 	local index=0 path folder name got
 	for path in "${!model[@]}"; do

@@ -14,7 +14,7 @@ defer losetup -d "$device"
 mkdir "$work/state"
 mount -t tmpfs -o size=1M none "$work/state"
 defer umount "$work/state"
-clawback_begin "$work/repository"
+clawback_begin "$work/repository" open
 clawback_volume v "$device"
 
 # change N: another block each time, so that each point needs all before it.

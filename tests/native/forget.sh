@@ -101,7 +101,11 @@ clawback keep v@3 --off >/dev/null
 kills=0
 for what in kill EIO; do
 	for fault in retention.commit prune.map prune.pack prune.stub prune.delete; do
-		for passing in 1 2 5; do
+		# Of the later passings a quick run has one, by chance; errors are only of the first.
+		passings=(1 2 5)
+		is_full || passings=(1 $((RANDOM % 2 ? 2 : 5)))
+		is_full || [ $what = kill ] || passings=(1)
+		for passing in "${passings[@]}"; do
 			point 1 $((RANDOM % 12))
 			point 1 $((RANDOM % 12))
 			point 1 $((RANDOM % 12))
@@ -119,7 +123,7 @@ for what in kill EIO; do
 	done
 done
 check "after all"
-[ $kills -ge 12 ] || fail "only $kills kills and failures"
+[ $kills -ge 10 ] || fail "only $kills kills and failures"
 [ "$(objects retention)" = 1 ] || fail "records are left: $(objects retention)"
 [ "$(objects maps)" -le 2 ] || fail "maps are left: $(objects maps)"
 

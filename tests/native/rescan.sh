@@ -10,7 +10,7 @@ own_mounts=1
 . tests/lib/clawback.sh
 
 [ "$(id -u)" = 0 ] || skip "not root"
-mib=${CLAWBACK_RESCAN_MIB:-64}
+mib=${CLAWBACK_RESCAN_MIB:-32}
 is_full && mib=3072
 clawback_begin "$work/repository" open
 truncate -s "${mib}M" "$work/image"

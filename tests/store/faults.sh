@@ -40,7 +40,7 @@ always() {
 }
 
 make_disk disk 24M
-clawback_begin "$work/unused"
+clawback_begin "$work/unused" open
 clawback_volume v "$disk"
 s3=(--repository "s3://$RGW_BUCKET/faults" -o "repository.endpoint=http://127.0.0.1:$proxy"
 	-o "repository.credentials_file=$RGW_CREDENTIALS" -o repository.path_style=yes

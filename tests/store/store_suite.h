@@ -199,7 +199,7 @@ static inline void suite_races(struct store *store, int rounds)
 	for (int round = 0; round < rounds; round++) {
 		struct suite_racer racers[RACERS];
 		pthread_t threads[RACERS];
-		char key[32], wanted[16] = "";
+		char key[32], wanted[24] = "";
 		int winners = 0;
 		uint8_t *data;
 		size_t length;

@@ -142,18 +142,23 @@ static void check_any(const char *text, size_t length)
 static void damaged_files(void **state)
 {
 	struct random_state random = random_start("damaged_files");
+	const char *asked = getenv("CLAWBACK_FULL");
+	bool full = asked && *asked == '1';
 
 	(void)state;
 	for (size_t length = 0; length <= strlen(sound); length++)
 		check_any(sound, length);
+	/* In a quick run an eighth of them, by chance. */
 	for (size_t bit = 0; bit < 8 * strlen(sound); bit++) {
 		char text[sizeof(sound)];
 
+		if (!full && bit % 8 != random_below(&random, 8))
+			continue;
 		memcpy(text, sound, sizeof(sound));
 		text[bit / 8] ^= (char)(1 << bit % 8);
 		check_any(text, strlen(sound));
 	}
-	for (int round = 0; round < 3000; round++) {
+	for (int round = 0; round < (full ? 3000 : 1000); round++) {
 		char text[sizeof(sound)];
 		size_t length = random_below(&random, sizeof(text));
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Every decoder of outside bytes has a fuzzer with inputs kept for it, and stands
-# them and a few thousand changed ones. (scripts/fuzz goes on for longer.)
+# them and a few thousand changed ones. (scripts/fuzz goes on for longer, and a full
+# run has it do so: led by coverage, by libFuzzer.)
 #
 # timeout: 300
 # full-timeout: 1200
@@ -76,8 +77,23 @@ cut -d ' ' -f 1 "$work/decoders" | sort | comm -23 "$work/parsers" - >"$work/unk
 
 # The build folder is scripts/test's; what it has built already is not built again.
 if is_full; then
-	set -- --seconds 20
-else
-	set -- --seconds 1 --runs 5000
+	BUILD=$CLAWBACK_BUILD scripts/fuzz --seconds 20
+	exit
 fi
-BUILD=$CLAWBACK_BUILD scripts/fuzz "$@"
+asan=$CLAWBACK_BUILD/asan
+# shellcheck disable=SC2046
+make -s BUILD="$asan" SANITIZER=address,undefined "CFLAGS=-O1 -g1 -fuse-ld=gold" $(sed "s|^|$asan/tests/fuzz/|" "$work/harnesses")
+export ASAN_OPTIONS=detect_leaks=1:quarantine_size_mb=16
+while read -r harness; do
+	"$asan/tests/fuzz/$harness" "$CLAWBACK_SEED" 2000 "tests/fuzz/corpus/$harness" "$work/input" \
+		>"$work/out" 2>&1 || {
+		tail -n 40 "$work/out"
+		mkdir -p "$CLAWBACK_BUILD/fuzz/found"
+		# Its length comes first.
+		tail -c +9 "$work/input" | head -c "$(od -A n -t u8 -N 8 "$work/input" | tr -d ' ')" \
+			>"$CLAWBACK_BUILD/fuzz/found/$harness-input"
+		wrong "$harness: the input is kept as $CLAWBACK_BUILD/fuzz/found/$harness-input"
+	}
+	echo "$harness: $(tail -n 1 "$work/out")"
+done <"$work/harnesses"
+[ $bad = 0 ]

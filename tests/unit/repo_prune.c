@@ -145,7 +145,7 @@ static void histories(void **state)
 {
 	struct story story = { .random = random_start("histories") };
 	const char *full = getenv("CLAWBACK_FULL");
-	unsigned rounds = full && *full == '1' ? 5000 : 150;
+	unsigned rounds = full && *full == '1' ? 5000 : 60;
 	uint64_t points = 0, steps = 0;
 
 	(void)state;

@@ -9,7 +9,7 @@
 . "$(dirname "$0")/../lib/guest.sh"
 
 program=$CLAWBACK_BUILD/tests/vm/volume_boundary
-rounds=10	# of each
+rounds=6	# of each
 ! is_full || rounds=200
 modprobe -a dm-snapshot loop ext4 xfs
 

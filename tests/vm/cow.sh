@@ -2,7 +2,7 @@
 # The snapshot's store: one that overflows ends the run with a clear message and
 # costs nothing else; in memory, in a file, on a device it works the same.
 #
-# quick-kernels: 6.12
+# quick-kernels: 6.1
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"

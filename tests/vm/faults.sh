@@ -2,8 +2,8 @@
 # kill -9 and errors at every named fault point of a backup from a device-mapper
 # snapshot: no mark is lost, no wrong point shows, no helper device is left.
 #
-# quick-kernels: 6.12
-# guest: udev 2048M disk=64M disk=512M
+# quick-kernels: 6.1
+# guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 600
 # full-timeout: 5400
 . "$(dirname "$0")/../lib/guest.sh"
@@ -21,6 +21,6 @@ fill "$volume" 5
 if is_full; then
 	fault_rounds v "$volume" 3 45
 else
-	fault_rounds v "$volume" 1 45 16
+	fault_rounds v "$volume" 1 45 20
 fi
 fault_end

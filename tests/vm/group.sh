@@ -2,7 +2,7 @@
 # The volumes of a group share one instant: of two counters of which the first is
 # always written first, no pair of points shows the second ahead or far behind.
 #
-# quick-kernels: 6.12
+# quick-kernels: 6.1
 # guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 600
 # full-timeout: 1800
@@ -11,7 +11,7 @@
 
 # shellcheck disable=SC2086
 set -- ${CLAWBACK_DISKS:?}
-rounds=4
+rounds=3
 ! is_full || rounds=30
 make_linear_volume data labdata "$1" $((8 * 2048))
 make_linear_volume wal labwal "$2" $((8 * 2048))

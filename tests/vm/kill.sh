@@ -10,7 +10,7 @@
 
 # shellcheck disable=SC2086
 set -- ${CLAWBACK_DISKS:?}
-kills=3
+kills=2
 ! is_full || kills=50
 RANDOM=$((CLAWBACK_SEED % 32768))
 
@@ -48,7 +48,7 @@ while [ $died -lt $kills ]; do
 	[ $round -le $((3 * kills)) ] || fail "only $died of $round runs died: no test"
 	# Groups and single volumes take different ways through the boundary.
 	what=both
-	[ $((round % 3)) != 0 ] || what=data
+	[ $((round % 2)) != 0 ] || what=data
 	delay=$((RANDOM % run_ms))
 	clawback_start backup "$what" --json
 	sleep "$((delay / 1000)).$(printf %03d $((delay % 1000)))"

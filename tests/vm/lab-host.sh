@@ -45,13 +45,16 @@ trouble 'complained: .*on/purpose' --disk-file "$work/disk" --share "$work/share
 assert_equal synced "$(cat "$work/share/synced")" "what was synced"
 [ ! -s "$work/share/lost" ] || fail "the cut lost nothing: it was no cut"
 
-echo "== panic"
-trouble 'Kernel panic.*sysrq triggered crash$' -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
-trouble "the emulator's fault: no processor has EFLAGS 069aeb02" -- sh -c '
+echo "== panic, and what tells the emulator's fault from the kernel's"
+trouble "Kernel panic.*sysrq triggered crash.*the emulator's fault: no processor has EFLAGS 069aeb02" -- sh -c '
 	echo "<0>RSP: 0018:ffa00000006d7910 EFLAGS: 069aeb02" >/dev/kmsg
 	echo c >/proc/sysrq-trigger; sleep 60'
+. tests/lib/kernel-log.sh
+echo "EFLAGS: 00010246" >"$work/console"
+! emulator_fault "$work/console" || fail "a processor's flags pass for the emulator's fault"
 if is_full; then
-	echo "== hang, sudden end"
+	echo "== panic of its own, hang, sudden end"
+	trouble 'Kernel panic.*sysrq triggered crash$' -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
 	trouble 'stopped after 20 s' --timeout 20 -- sleep 1000
 	trouble 'ended without a word' -- sh -c 'echo b >/proc/sysrq-trigger; sleep 60'
 fi

@@ -1,17 +1,18 @@
 #!/bin/bash
 # A PostgreSQL volume under pgbench load: a full, incrementals while writes go on,
 # the volume destroyed, two points restored, byte for byte what their snapshots
-# showed, and PostgreSQL started from them. scripts/quickstart shows the same.
+# showed, and PostgreSQL started from them (in a quick run from the later one only).
+# scripts/quickstart shows the same.
 #
 # quick-kernels: 6.12
-# guest: udev 3072M
+# guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 900
 . "$(dirname "$0")/../lib/guest.sh"
 . tests/lib/clawback.sh
 
 bin=/usr/lib/postgresql/15/bin
 chmod 755 "$work"
-mib=160
+mib=112
 started=$SECONDS
 step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 as_postgres() { (cd / && setpriv --reuid=postgres --regid=postgres --clear-groups "$@"); }
@@ -53,7 +54,7 @@ install -d -o postgres -m 700 "$work/mnt/data"
 as_postgres $bin/initdb -D "$work/mnt/data" -A trust --no-sync --wal-segsize=4 >/dev/null
 defer pg_down
 pg_up "$work/mnt"
-as_postgres $bin/pgbench -h "$work/sock" -i -q -s 3 postgres 2>/dev/null
+as_postgres $bin/pgbench -h "$work/sock" -i -q -s 1 postgres 2>/dev/null
 query "create extension amcheck"
 
 step "a recovery key, a repository in a local folder, tracking on"
@@ -62,7 +63,7 @@ clawback_volume pgdata /dev/mapper/pgdata
 clawback attach pgdata
 
 step "pgbench writes from here on; a full backup"
-as_postgres $bin/pgbench -h "$work/sock" -n -c 2 -T 600 -R 40 postgres >"$work/pgbench.log" 2>&1 &
+as_postgres $bin/pgbench -h "$work/sock" -n -c 2 -T 3600 -R 40 postgres >"$work/pgbench.log" 2>&1 &
 load=$!
 defer clawback_stop $load
 backup pgdata
@@ -86,11 +87,12 @@ pg_down immediate
 umount "$work/mnt"
 dd if=/dev/zero of=/dev/mapper/pgdata bs=1M count=$mib oflag=direct status=none
 
-# check_point NUMBER DISK: restored, compared, started, checked.
+# check_point NUMBER DISK restore|start: restored, compared; started, checked.
 check_point() {
 	step "recovery point $1 restored onto $2, compared with its snapshot"
 	assert_restores "pgdata@$1" /dev/mapper/pgnew
 	sed 's/^/  /' "$work/restore.out"
+	[ "$3" = start ] || return 0
 
 	step "PostgreSQL started from it"
 	mount_volume /dev/mapper/pgnew "$work/new"
@@ -105,9 +107,11 @@ check_point() {
 }
 memory_disk pgnew $mib
 rows=()
-check_point 3 "an empty disk"
-check_point 4 "the same disk"
-[ "${rows[3]}" -le "${rows[4]}" ] && [ "${rows[4]}" -le "$before" ] ||
+first=restore
+! is_full || first=start
+check_point 3 "an empty disk" $first
+check_point 4 "the same disk" start
+[ "${rows[3]:-0}" -le "${rows[4]}" ] && [ "${rows[4]}" -le "$before" ] ||
 	fail "later points have fewer transactions: ${rows[*]}, $before at the end"
 
 step "every byte of the repository verified"
@@ -119,5 +123,5 @@ clawback points pgdata --json | jq -r '.points[] | "point \(.number): \(.kind), 
 	"\(.marked_bytes / 1048576 | floor) MiB of \(.volume_bytes / 1048576) MiB, stored " +
 	"\(.stored_bytes / 1024 | floor) KiB"'
 echo "The second incremental (point 3) and the last (point 4) came back byte for byte as their"
-echo "snapshots were, and PostgreSQL started from both; $before transactions were committed when"
+echo "snapshots were, and PostgreSQL started from $([ $first = start ] && echo both || echo the last); $before transactions were committed when"
 echo "the volume was destroyed, ${rows[4]} of them before the last point."

@@ -10,7 +10,7 @@
 # full-timeout: 1800
 . "$(dirname "$0")/../lib/guest.sh"
 
-positions=20
+positions=12
 ! is_full || positions=200
 points=6
 mkdir "$work/share" "$work/share/mnt"

@@ -57,7 +57,10 @@ fill_file "$work/files/more" 1
 backup v
 assert_kind incremental
 assert_restores v@latest
-for number in $(points v); do
+# The later ones were restored as they came.
+again="1 2"
+! is_full || again=$(points v)
+for number in $again; do
 	assert_restores "v@$number"
 done
 clawback_end

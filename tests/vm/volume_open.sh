@@ -3,7 +3,7 @@
 # is a clean file system; what cannot be snapshotted safely is refused and told.
 #
 # quick-kernels: 6.1
-# guest: udev 2048M
+# guest: udev 2048M disk=512M disk=512M disk=512M disk=512M
 # timeout: 600
 . "$(dirname "$0")/../lib/guest.sh"
 
