@@ -385,7 +385,9 @@ static inline void lab_check(const struct lab *lab, const struct pipeline_job *j
 	for (size_t s = 0; s < result->segment_count; s++)
 		lab_check_segment(lab, job, result, s, &frame, &entry, plain);
 	assert_int_equal(frame, result->map.frame_count);
-	lab_check_full(job, &result->map);
+	/* Else the pieces were cut of more than is left. */
+	if (!job->compare)
+		lab_check_full(job, &result->map);
 	assert_int_equal(lab->blocks, result->map.volume_blocks);
 	for (uint64_t b = 0; b < lab->blocks; b++) {
 		const uint8_t *block = lab->image + b * BLOCK_BYTES;

@@ -176,7 +176,8 @@ static void histories(void **state)
 	       (unsigned long long)story.prunes, (unsigned long long)story.kills,
 	       (unsigned long long)story.rebased, (unsigned long long)story.packs,
 	       100.0 * (double)(story.there - story.needed) / (double)story.needed);
-	assert_true(story.packs > rounds);
+	/* They are made in many of the histories. */
+	assert_true(story.packs > rounds / 2);
 	assert_true(story.kills > rounds / 2 && story.rebased > rounds);
 }
 
