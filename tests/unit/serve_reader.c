@@ -149,7 +149,7 @@ static void cache_stays_small(void **state)
 	struct serve_lab lab = { .reader = NULL };
 
 	(void)state;
-	lab_dense(&lab, &random, 40 * MEBIBYTE);
+	lab_dense(&lab, &random, 20 * MEBIBYTE);
 	serve_lab_open(&lab, 1, CACHE_BYTES_MIN);
 	crowd_run(&lab, &random, false);
 	point_reader_counts(lab.reader, &counts);
