@@ -87,7 +87,8 @@ static int job_pieces(const struct pipeline_job *job, uint64_t *pieces,
 	while (plan_next(&plan, piece))
 		if (plan.pieces > most)
 			return error_set(err, -EOVERFLOW, "the volume has more changed blocks "
-					 "than one point can hold in frames of %u KiB",
+					 "than one point can hold in frames of %u KiB; "
+					 "give it a larger frame_size",
 					 job->options.frame_blocks * (BLOCK_BYTES >> 10));
 	*pieces = plan.pieces;
 	return 0;

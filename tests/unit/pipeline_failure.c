@@ -111,6 +111,23 @@ static void test_bad_jobs(void **state)
 
 /* ---- the store ------------------------------------------------------------ */
 
+/* A frame's number is its nonce: before it could come round, the run is refused. */
+static void test_too_many_frames(void **state)
+{
+	struct lab *lab = *state;
+	struct extent_list extents = EXTENT_LIST_INIT;
+	struct pipeline_job job;
+
+	lab_prepare(lab, "pipeline_failure frames", 1 << 20);
+	job = lab_job(lab, MAP_FULL);
+	job.volume_bytes = UINT64_C(17) << 40;
+	assert_int_equal(0, extent_list_append(&extents, 0, job.volume_bytes / BLOCK_BYTES));
+	job.extents = &extents;
+	job.options.frame_blocks = 1;
+	run_fails(&job, -EOVERFLOW, "larger frame_size");
+	extent_list_fini(&extents);
+}
+
 static void store_remove(const struct lab *lab)
 {
 	char path[128];
@@ -281,6 +298,7 @@ int main(void)
 		TEST(test_truncated),
 		TEST(test_io_error),
 		TEST(test_bad_jobs),
+		TEST(test_too_many_frames),
 		TEST(test_store_gone),
 		TEST(test_store_goes),
 		TEST(test_store_full),
