@@ -106,7 +106,7 @@ int cryptsetup_error(struct error *err, int code, const char *what, const char *
 		return error_prefix(err, "%s", what);
 	if (code == 2)
 		return error_set_exit(err, EXIT_WRONG_KEY, -EACCES, "%s: no key slot of it is opened "
-				      "by that", what);
+				      "by that; give what opened it at that time", what);
 	if (code == 3)
 		return error_set(err, -ENOMEM, "%s: this machine has too little memory; a key slot "
 				 "wants as much as the lost machine gave it, often 1 GiB", what);
