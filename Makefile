@@ -68,8 +68,10 @@ endif
 ALL_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DCLAWBACK_VERSION='"$(VERSION)"' $(WARNINGS) \
 	$(HARDENING) $(CFLAGS) -pthread -I. -I$(BUILD)/include \
 	$(shell pkg-config --cflags $(PACKAGES))
+# agent/base/late.h: loaded when they are needed.
+LATE := libcurl libmicrohttpd
 # libhpdf comes without a .pc file.
-LIBS := $(shell pkg-config --libs $(PACKAGES)) -lhpdf -lm -pthread
+LIBS := $(shell pkg-config --libs $(filter-out $(LATE),$(PACKAGES))) -lhpdf -lm -ldl -pthread
 
 ifeq ($(V),)
 Q := @

@@ -1,6 +1,7 @@
 #include "agent/protect/http_server.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/late.h"
 #include "agent/protect/http_answer.h"
 
 #include <errno.h>
@@ -65,12 +66,16 @@ static int process_start(struct http_server *server, struct error *err)
 
 int http_server_start(const char *address, struct http_server **server, struct error *err)
 {
-	struct http_server *made = calloc(1, sizeof(*made));
-	void *page = mmap(NULL, sizeof(struct http_page), PROT_READ | PROT_WRITE,
-			  MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	int ret;
+	struct http_server *made;
+	void *page;
+	int ret = late_microhttpd(err);	/* here, where a failure can be told */
 
 	*server = NULL;
+	if (ret)
+		return ret;
+	made = calloc(1, sizeof(*made));
+	page = mmap(NULL, sizeof(struct http_page), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!made || page == MAP_FAILED) {
 		free(made);
 		if (page != MAP_FAILED)

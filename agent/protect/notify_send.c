@@ -1,6 +1,7 @@
 #include "agent/protect/notify_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/late.h"
 #include "agent/base/log.h"
 
 #include <curl/curl.h>
@@ -130,9 +131,10 @@ static int webhook_send(const struct config_notify *config,
 		ret = error_set(err, -EINVAL, "%s holds no https:// URL", config->webhook_file);
 	if (!ret && pagerduty)
 		ret = notify_secret_read(config->routing_key_file, key, sizeof(key), err);
+	if (!ret)
+		ret = late_curl(err);
 	if (ret)
 		return ret;
-	curl_global_init(CURL_GLOBAL_DEFAULT);
 	payload = notify_payload(message, config->format, pagerduty ? key : NULL);
 	headers = curl_slist_append(NULL, "Content-Type: application/json");
 	handle = payload ? webhook_handle(config, url, headers, payload) : NULL;

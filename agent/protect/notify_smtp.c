@@ -2,6 +2,7 @@
 #include "agent/protect/notify_private.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/late.h"
 #include "agent/base/uuid.h"
 #include "agent/protect/notify_mail.h"
 
@@ -115,8 +116,7 @@ int notify_mail_send(const struct config_notify *config, const struct notify_mes
 	char password[1024] = "", id[UUID_TEXT_SIZE];
 	struct uuid uuid;
 	CLEANUP_FREE char *text = NULL;
-	int ret = *config->smtp_user ? notify_secret_read(config->smtp_password_file, password,
-							  sizeof(password), err) : 0;
+	int ret = late_curl(err);
 
 	if (ret)
 		return ret;
@@ -124,7 +124,11 @@ int notify_mail_send(const struct config_notify *config, const struct notify_mes
 	if (ret)
 		return error_set(err, ret, "cannot name the message: %s", error_text(ret));
 	uuid_format(&uuid, id);
-	curl_global_init(CURL_GLOBAL_DEFAULT);
+	if (*config->smtp_user)
+		ret = notify_secret_read(config->smtp_password_file, password, sizeof(password),
+					 err);
+	if (ret)
+		return ret;
 	text = notify_mail_text(message, &(struct notify_mail){
 		.from = config->mail_from, .to = config->mail_to, .id = id });
 	ret = text ? send_to_all(config, text, password, err)

@@ -2,6 +2,7 @@
 #include "agent/store/s3.h"
 
 #include "agent/base/cleanup.h"
+#include "agent/base/late.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -186,15 +187,9 @@ static const struct store_ops s3_ops = {
 	.close = s3_close,
 };
 
-static void s3_global_init(void)
-{
-	curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
 int s3_store_open(const char *url, const struct store_options *options,
 		  struct store **store, struct error *err)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct s3_store *s3;
 	char *opened;
 	int ret;
@@ -203,7 +198,9 @@ int s3_store_open(const char *url, const struct store_options *options,
 		return error_set_exit(err, EXIT_USAGE, -EINVAL,
 				      "upload parts of %u bytes are too small for S3; use at "
 				      "least %u", options->part_bytes, S3_PART_BYTES_MIN);
-	pthread_once(&once, s3_global_init);
+	ret = late_curl(err);
+	if (ret)
+		return ret;
 	s3 = calloc(1, sizeof(*s3));
 	if (!s3)
 		return error_set(err, -ENOMEM, "could not open the object store: out of memory");

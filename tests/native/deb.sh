@@ -24,7 +24,7 @@ version=$("$clawback_program" --version | grep -o '[0-9.]*' | head -n 1)
 assert_equal "$version" "$(dpkg-deb -f "$deb" Version)" "its version"
 dpkg-deb -f "$deb" Depends | tr ',' '\n' | sed 's/^ *//; s/ .*//' | sort >"$work/depends"
 for package in dmsetup udev libblkid1 libbpf1 libc6 libcurl4 libdevmapper1.02.1 \
-	libini-config5 liburing2 libzstd1; do
+	libini-config5 libmicrohttpd12 liburing2 libzstd1; do
 	grep -qx "$package" "$work/depends" || fail "it does not depend on $package"
 done
 dpkg-deb -c "$deb" | awk '$2 == "root/root" && $1 !~ /^d/ { sub(/^\.\//, "", $6); print $6, $1 }' |

@@ -1,0 +1,28 @@
+/*
+ * Libraries that few runs need, loaded by those that do. libcurl and libmicrohttpd bring
+ * some thirty others along, which is more than half of what starting the program costs,
+ * and a run for a local store needs neither.
+ *
+ * late_curl.c and late_microhttpd.c define those functions of the two that are used, as
+ * calls of the real ones; so callers include the library's own header and write what they
+ * always would, once the library is there. The linker tells which function is missing
+ * there. Nothing is unloaded. A package must name these libraries itself, for they are not
+ * in the program's list of needed ones.
+ *
+ * Any thread; the first call loads, the others wait for it.
+ */
+#ifndef CLAWBACK_BASE_LATE_H
+#define CLAWBACK_BASE_LATE_H
+
+#include "agent/base/error.h"
+
+/*
+ * To be called before any curl_ function; curl_global_init is done then. -ELIBACC, with
+ * the package to install.
+ */
+int late_curl(struct error *err);
+
+/* The same before any MHD_ function. */
+int late_microhttpd(struct error *err);
+
+#endif
