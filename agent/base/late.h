@@ -5,7 +5,7 @@
  *
  * late_curl.c and late_microhttpd.c define those functions of the two that are used, as
  * calls of the real ones; so callers include the library's own header and write what they
- * always would, once the library is there. The linker tells which function is missing
+ * always would. The linker tells which function is missing
  * there. Nothing is unloaded. A package must name these libraries itself, for they are not
  * in the program's list of needed ones.
  *
@@ -17,12 +17,12 @@
 #include "agent/base/error.h"
 
 /*
- * To be called before any curl_ function; curl_global_init is done then. -ELIBACC, with
- * the package to install.
+ * Loads it and calls curl_global_init. -ELIBACC, with the package to install. Without
+ * this call the functions that make something do it, and return NULL where they cannot.
  */
 int late_curl(struct error *err);
 
-/* The same before any MHD_ function. */
+/* The same; to be called before any MHD_ function. */
 int late_microhttpd(struct error *err);
 
 #endif

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 
 /* The checking macros of its header are for callers. */
 #undef curl_easy_setopt
@@ -20,6 +21,8 @@ _Static_assert(sizeof(void *) == sizeof(long) && sizeof(void *) == sizeof(curl_o
 	       "an option's value is as wide as a pointer");
 
 #define LIBRARY "libcurl.so.4"
+/* By who plays a server without a network (tests/fuzz/fake_curl.h). */
+#define REPLACEABLE __attribute__((weak))
 
 #define FUNCTIONS(do) \
 	do(easy_cleanup) do(easy_getinfo) do(easy_init) do(easy_perform) do(easy_reset) \
@@ -47,41 +50,47 @@ static void load(void)
 		loaded.result = -ENOMEM;
 }
 
-int late_curl(struct error *err)
+/* Also by the functions that make something; all others want what these have made. */
+static bool is_loaded(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, load);
+	return !loaded.result;
+}
+
+int late_curl(struct error *err)
+{
+	if (is_loaded())
+		return 0;
 	if (loaded.result == -ENOMEM)
 		return error_set(err, -ENOMEM, "could not start libcurl: out of memory");
-	if (loaded.result)
-		return error_set(err, loaded.result, "could not load " LIBRARY ": %s; install "
-				 "libcurl4", loaded.reason);
-	return 0;
+	return error_set(err, loaded.result, "could not load " LIBRARY ": %s; install libcurl4",
+			 loaded.reason);
 }
 
-CURL *curl_easy_init(void)
+REPLACEABLE CURL *curl_easy_init(void)
 {
-	return real.easy_init();
+	return is_loaded() ? real.easy_init() : NULL;
 }
 
-void curl_easy_cleanup(CURL *handle)
+REPLACEABLE void curl_easy_cleanup(CURL *handle)
 {
 	if (handle)
 		real.easy_cleanup(handle);
 }
 
-void curl_easy_reset(CURL *handle)
+REPLACEABLE void curl_easy_reset(CURL *handle)
 {
 	real.easy_reset(handle);
 }
 
-CURLcode curl_easy_perform(CURL *handle)
+REPLACEABLE CURLcode curl_easy_perform(CURL *handle)
 {
 	return real.easy_perform(handle);
 }
 
-CURLcode curl_easy_setopt(CURL *handle, CURLoption option, ...)
+REPLACEABLE CURLcode curl_easy_setopt(CURL *handle, CURLoption option, ...)
 {
 	va_list list;
 	void *value;
@@ -92,7 +101,7 @@ CURLcode curl_easy_setopt(CURL *handle, CURLoption option, ...)
 	return real.easy_setopt(handle, option, value);
 }
 
-CURLcode curl_easy_getinfo(CURL *handle, CURLINFO info, ...)
+REPLACEABLE CURLcode curl_easy_getinfo(CURL *handle, CURLINFO info, ...)
 {
 	va_list list;
 	void *value;
@@ -116,7 +125,7 @@ void curl_free(void *memory)
 
 struct curl_slist *curl_slist_append(struct curl_slist *list, const char *text)
 {
-	return real.slist_append(list, text);
+	return is_loaded() ? real.slist_append(list, text) : NULL;
 }
 
 void curl_slist_free_all(struct curl_slist *list)
@@ -127,7 +136,7 @@ void curl_slist_free_all(struct curl_slist *list)
 
 CURLU *curl_url(void)
 {
-	return real.url();
+	return is_loaded() ? real.url() : NULL;
 }
 
 void curl_url_cleanup(CURLU *url)
@@ -148,5 +157,5 @@ CURLUcode curl_url_set(CURLU *url, CURLUPart what, const char *part, unsigned fl
 
 curl_version_info_data *curl_version_info(CURLversion age)
 {
-	return real.version_info(age);
+	return is_loaded() ? real.version_info(age) : NULL;
 }

@@ -1,7 +1,8 @@
 /*
  * libcurl without a network: a harness that includes this is linked with these
- * functions instead of libcurl's, and so dictates what a server answers, down to
- * single header lines. Everything of ours is the real thing.
+ * functions instead of those of agent/base/late_curl.c, which are weak, and so dictates
+ * what a server answers, down to single header lines. Everything of ours is the real
+ * thing.
  *
  * An answer is an HTTP head, an empty line, a body; or '!' and a byte: a CURLcode
  * with which the transfer fails. When none is left, the server is gone.
