@@ -212,7 +212,8 @@ s3() { # METHOD KEY [OPTION]...
 		-H "x-amz-content-sha256: UNSIGNED-PAYLOAD" "$RGW_HTTP/$RGW_BUCKET$2"
 }
 victim=$(s3 GET "?prefix=serve%2F" | grep -o '<Key>[^<]*segments[^<]*</Key>' |
-	sed 's/<[^>]*>//g' | sed -n 2p)
+	sed 's/<[^>]*>//g' | tail -n 1)
+[ -n "$victim" ] || fail "there is no segment to damage"
 s3 GET "/$victim" -o "$work/object"
 python3 - "$work/object" <<'PY'
 import sys
@@ -229,8 +230,11 @@ import os, sys
 served, good = (os.open(path, os.O_RDONLY) for path in sys.argv[1:])
 size, bad, at = os.fstat(good).st_size, [], 0
 def check(at, length):
-    if os.pread(served, length, at) != os.pread(good, length, at):
-        sys.exit("wrong data in %d bytes at %d" % (length, at))
+    read = os.pread(served, length, at)
+    if read != os.pread(good, len(read), at):
+        sys.exit("wrong data in %d bytes at %d" % (len(read), at))
+    if len(read) < length:	# up to what is damaged
+        raise OSError
 while at < size:
     try:
         at = os.lseek(good, at, os.SEEK_DATA) // 4096 * 4096
