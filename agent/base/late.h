@@ -1,15 +1,16 @@
 /*
  * Libraries that few runs need, loaded by those that do. libcurl and libmicrohttpd bring
- * some thirty others along, which is more than half of what starting the program costs,
- * and a run for a local store needs neither.
+ * some thirty others along, which is about half of what starting the program costs, and
+ * a run for a local store needs neither.
  *
  * late_curl.c and late_microhttpd.c define those functions of the two that are used, as
  * calls of the real ones; so callers include the library's own header and write what they
- * always would. The linker tells which function is missing
- * there. Nothing is unloaded. A package must name these libraries itself, for they are not
- * in the program's list of needed ones.
+ * always would. The linker tells which function is missing there. Nothing is unloaded. A
+ * package must name these libraries itself, for they are not in the program's list of
+ * needed ones.
  *
- * Any thread; the first call loads, the others wait for it.
+ * Any thread; the first call loads, the others wait for it. What failed is not tried again
+ * by this process.
  */
 #ifndef CLAWBACK_BASE_LATE_H
 #define CLAWBACK_BASE_LATE_H
