@@ -9,8 +9,8 @@
  * package must name these libraries itself, for they are not in the program's list of
  * needed ones.
  *
- * Any thread; the first call loads, the others wait for it. What failed is not tried again
- * by this process.
+ * Any thread; the first call loads, the others wait for it. What failed is tried again by
+ * the next call: a daemon goes on once the package is there.
  */
 #ifndef CLAWBACK_BASE_LATE_H
 #define CLAWBACK_BASE_LATE_H

@@ -9,7 +9,6 @@
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 
@@ -20,7 +19,6 @@
 _Static_assert(sizeof(void *) == sizeof(long) && sizeof(void *) == sizeof(curl_off_t),
 	       "an option's value is as wide as a pointer");
 
-#define LIBRARY "libcurl.so.4"
 /* By who plays a server without a network (tests/fuzz/fake_curl.h). */
 #define REPLACEABLE __attribute__((weak))
 
@@ -34,39 +32,36 @@ static struct {
 	FUNCTIONS(FIELD)
 } real;
 
-static struct {
-	int result;
-	char reason[256];
-} loaded;
-
-static void load(void)
-{
 #define SYMBOL(name) { "curl_" #name, (void **)&real.name },
-	static const struct late_symbol symbols[] = { FUNCTIONS(SYMBOL) };
+static const struct late_symbol symbols[] = { FUNCTIONS(SYMBOL) };
 
-	loaded.result = late_load(LIBRARY, symbols, sizeof(symbols) / sizeof(*symbols),
-				  loaded.reason, sizeof(loaded.reason));
-	if (!loaded.result && real.global_init(CURL_GLOBAL_DEFAULT))
-		loaded.result = -ENOMEM;
-}
-
-/* Also by the functions that make something; all others want what these have made. */
-static bool is_loaded(void)
+static int start(struct error *err)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, load);
-	return !loaded.result;
+	if (real.global_init(CURL_GLOBAL_DEFAULT))
+		return error_set(err, -ENOMEM, "could not start libcurl: out of memory");
+	return 0;
 }
+
+static struct late_library library = {
+	.name = "libcurl.so.4",
+	.package = "libcurl4",
+	.symbols = symbols,
+	.count = sizeof(symbols) / sizeof(*symbols),
+	.start = start,
+	.lock = LATE_LIBRARY_LOCK,
+};
 
 int late_curl(struct error *err)
 {
-	if (is_loaded())
-		return 0;
-	if (loaded.result == -ENOMEM)
-		return error_set(err, -ENOMEM, "could not start libcurl: out of memory");
-	return error_set(err, loaded.result, "could not load " LIBRARY ": %s; install libcurl4",
-			 loaded.reason);
+	return late_load(&library, err);
+}
+
+/* By the functions that make something; all others want what these have made. */
+static bool is_loaded(void)
+{
+	struct error unsaid = ERROR_INIT;
+
+	return !late_curl(&unsaid);
 }
 
 REPLACEABLE CURL *curl_easy_init(void)

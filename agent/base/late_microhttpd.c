@@ -4,10 +4,7 @@
 #include "agent/base/late_private.h"
 
 #include <microhttpd.h>
-#include <pthread.h>
 #include <stdarg.h>
-
-#define LIBRARY "libmicrohttpd.so.12"
 
 #define FUNCTIONS(do) \
 	do(add_response_header) do(create_response_from_buffer) do(destroy_response) \
@@ -18,29 +15,20 @@ static struct {
 	FUNCTIONS(FIELD)
 } real;
 
-static struct {
-	int result;
-	char reason[256];
-} loaded;
-
-static void load(void)
-{
 #define SYMBOL(name) { "MHD_" #name, (void **)&real.name },
-	static const struct late_symbol symbols[] = { FUNCTIONS(SYMBOL) };
+static const struct late_symbol symbols[] = { FUNCTIONS(SYMBOL) };
 
-	loaded.result = late_load(LIBRARY, symbols, sizeof(symbols) / sizeof(*symbols),
-				  loaded.reason, sizeof(loaded.reason));
-}
+static struct late_library library = {
+	.name = "libmicrohttpd.so.12",
+	.package = "libmicrohttpd12",
+	.symbols = symbols,
+	.count = sizeof(symbols) / sizeof(*symbols),
+	.lock = LATE_LIBRARY_LOCK,
+};
 
 int late_microhttpd(struct error *err)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	pthread_once(&once, load);
-	if (loaded.result)
-		return error_set(err, loaded.result, "could not load " LIBRARY ": %s; install "
-				 "libmicrohttpd12", loaded.reason);
-	return 0;
+	return late_load(&library, err);
 }
 
 struct MHD_Daemon *MHD_start_daemon(unsigned flags, uint16_t port,
