@@ -227,23 +227,35 @@ static void verify_segment_done(struct verify *verify, struct verify_point *open
 		verify_point_free(open);
 }
 
+int verify_room(struct verify_worker *worker, uint64_t object_bytes, struct error *err)
+{
+	size_t room = object_bytes <= VERIFY_PIECE_BYTES ? (size_t)object_bytes :
+			VERIFY_PIECE_BYTES + FRAME_STORED_MAX;
+	bool decodes = worker->verify->options->data;
+
+	if (worker->room < room || !worker->buffer) {
+		free(worker->buffer);
+		worker->buffer = malloc(room ? room : 1);
+		worker->room = worker->buffer ? room : 0;
+	}
+	if (decodes && !worker->plain)
+		worker->plain = malloc(FRAME_PLAIN_MAX);
+	if (decodes && !worker->decoder)
+		worker->decoder = frame_decoder_new();
+	if (!worker->buffer || (decodes && (!worker->plain || !worker->decoder)))
+		return error_set(err, -ENOMEM, "verifying: out of memory");
+	return 0;
+}
+
 static void *verify_thread(void *argument)
 {
 	struct verify *verify = argument;
 	struct verify_worker worker = { .verify = verify };
-	struct error err = ERROR_INIT;
 	struct verify_point *open;
 	struct verify_known *known;
 	uint32_t segment = 0;
 	size_t pack = 0;
 
-	worker.decoder = frame_decoder_new();
-	worker.buffer = malloc(VERIFY_PIECE_BYTES + FRAME_STORED_MAX);
-	worker.plain = malloc(FRAME_PLAIN_MAX);
-	if (!worker.decoder || !worker.buffer || !worker.plain) {
-		error_set(&err, -ENOMEM, "verifying: out of memory");
-		verify_fault(verify, &err);
-	}
 	while (!verify_stopped(verify) &&
 	       verify_take(verify, &open, &segment, &known, &pack)) {
 		if (known) {

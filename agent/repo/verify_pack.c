@@ -153,12 +153,12 @@ static int pack_read(struct pack_reading *reading, struct digest *digest, struct
 {
 	struct verify *verify = reading->worker->verify;
 	uint64_t bytes = verify->retention.packs[reading->pack].bytes;
+	int ret = verify_room(reading->worker, bytes, err);
 
-	for (uint64_t offset = 0; offset < bytes;) {
+	for (uint64_t offset = 0; !ret && offset < bytes;) {
 		size_t n = bytes - offset < VERIFY_PIECE_BYTES ? bytes - offset :
 								 VERIFY_PIECE_BYTES;
 		uint8_t *at = reading->worker->buffer + reading->have;
-		int ret;
 
 		if (verify_stopped(verify))
 			return -ECANCELED;
@@ -176,7 +176,7 @@ static int pack_read(struct pack_reading *reading, struct digest *digest, struct
 		}
 		verify_advance(verify, n);
 	}
-	return 0;
+	return ret;
 }
 
 /* Whether there is a pack of the size that the record says. */

@@ -46,6 +46,8 @@ static int map_digest_check(struct verify_worker *worker, const struct point *po
 	digest = ret ? NULL : digest_new();
 	if (!ret && !digest)
 		ret = error_set(err, -ENOMEM, "verifying: out of memory");
+	if (!ret)
+		ret = verify_room(worker, point->map_bytes, err);
 	while (!ret && done < point->map_bytes) {
 		size_t got, n = point->map_bytes - done < VERIFY_PIECE_BYTES ?
 			point->map_bytes - done : VERIFY_PIECE_BYTES;

@@ -79,13 +79,22 @@ struct verify {
 	struct error error;
 };
 
-/* Memory of one thread. */
+/* Memory of one thread, which has it once verify_room was called. */
 struct verify_worker {
 	struct verify *verify;
+	uint8_t *buffer;
+	size_t room;
+	/* Where data are decoded: */
 	struct frame_decoder *decoder;
-	uint8_t *buffer;	/* VERIFY_PIECE_BYTES + FRAME_STORED_MAX */
-	uint8_t *plain;
+	uint8_t *plain;		/* FRAME_PLAIN_MAX */
 };
+
+/*
+ * Makes worker->buffer large enough for an object of so many bytes, read whole or in pieces
+ * of VERIFY_PIECE_BYTES behind the beginning of a frame. What was in it goes. Most objects
+ * are much smaller than a piece, and memory that is not touched costs nothing.
+ */
+int verify_room(struct verify_worker *worker, uint64_t object_bytes, struct error *err);
 
 struct verify_known *verify_find(struct verify *verify, uint64_t number);
 

@@ -50,9 +50,11 @@ static int frame_check(struct verify_worker *worker, const struct verify_point *
 {
 	const struct map_frame *where = &open->map.frames[frame];
 	struct extent_list extents = EXTENT_LIST_INIT;
-	int ret = point_read_segment(worker->verify->repo, &open->point, where->segment,
-				     where->offset, worker->buffer, where->length, err);
+	int ret = verify_room(worker, FRAME_STORED_MAX, err);
 
+	if (!ret)
+		ret = point_read_segment(worker->verify->repo, &open->point, where->segment,
+					 where->offset, worker->buffer, where->length, err);
 	if (!ret)
 		ret = frame_decode(worker->decoder, sealer, &open->point.volume, where,
 				   worker->buffer, where->length, worker->plain, &extents, err);

@@ -112,12 +112,12 @@ static int segment_read(struct reading *reading, struct digest *digest,
 	struct verify_worker *worker = reading->worker;
 	const struct point *point = &reading->open->point;
 	uint64_t bytes = point->segments[reading->segment].bytes;
+	int ret = verify_room(worker, bytes, err);
 
-	for (uint64_t offset = 0; offset < bytes;) {
+	for (uint64_t offset = 0; !ret && offset < bytes;) {
 		size_t n = bytes - offset < VERIFY_PIECE_BYTES ? bytes - offset :
 								 VERIFY_PIECE_BYTES;
 		uint8_t *at = worker->buffer + reading->have;
-		int ret;
 
 		if (verify_stopped(worker->verify))
 			return -ECANCELED;
@@ -139,7 +139,7 @@ static int segment_read(struct reading *reading, struct digest *digest,
 		}
 		verify_advance(worker->verify, n);
 	}
-	return 0;
+	return ret;
 }
 
 /* What only shows when all of it has been read. */
