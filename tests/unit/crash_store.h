@@ -281,7 +281,7 @@ struct crash_upload {
 	struct store_upload base;
 	char *key;
 	uint8_t *data;
-	size_t length;
+	size_t length, room;
 };
 
 static inline int crash_upload_start(struct store *store, const char *key,
@@ -307,7 +307,12 @@ static inline int crash_upload_write(struct store_upload *base, const void *data
 
 	if (crash_dead(crash_of(base->store)))
 		return crash_error(err);
-	upload->data = realloc(upload->data, upload->length + length);
+	if (!length)
+		return 0;
+	if (upload->length + length > upload->room) {	/* rarely: a sanitizer's realloc copies */
+		upload->room = 2 * (upload->length + length);
+		upload->data = realloc(upload->data, upload->room);
+	}
 	assert_non_null(upload->data);
 	memcpy(upload->data + upload->length, data, length);
 	upload->length += length;
