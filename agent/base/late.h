@@ -5,7 +5,7 @@
  *
  * late_curl.c and late_microhttpd.c define those functions of the two that are used, as
  * calls of the real ones; so callers include the library's own header and write what they
- * always would. The linker tells which function is missing there. Nothing is unloaded. A
+ * always would. The linker tells which function is missing there. What works is not unloaded. A
  * package must name these libraries itself, for they are not in the program's list of
  * needed ones.
  *
