@@ -70,6 +70,14 @@ by_links() {
 		link_leads "/dev/disk/$link" "$1"
 	done
 }
+# by_rule NAME DEVICE: the rule has adopted it. udev keeps to itself what a rule's program
+# says; where it did not, the same event is gone through once more, aloud.
+by_rule() {
+	[ ! -b "/dev/mapper/$1" ] || return 0
+	grep "^$2 " /proc/self/mounts || true
+	udevadm test --action=change "/sys/class/block/${2##*/}" 2>&1 | grep -a "clawback\|dm-\|SYMLINK" || true
+	fail "its rule has not adopted $2 as $1"
+}
 ready() { udevadm info --query=property --property=SYSTEMD_READY --value "$1"; }
 
 echo "== adopted: it has every name of the partition, and all its bytes"
@@ -111,7 +119,7 @@ echo "== met anew, as at a boot"
 dmsetup remove --retry web
 udevadm trigger --action=change --settle "${disk}1"
 udevadm settle
-[ -b /dev/mapper/web ] || fail "the rule adopted nothing"
+by_rule web "${disk}1"
 by_links /dev/mapper/web
 echo "== a killed adopt is completed"
 dmsetup remove --retry web
@@ -169,6 +177,7 @@ clawback adopt
 umount /mnt/b
 udevadm trigger --action=change --settle "${disk}2"
 udevadm settle
+by_rule second "${disk}2"
 link_leads "/dev/disk/by-uuid/$(blkid -o value -s UUID "${disk}2")" /dev/mapper/second
 clawback release second
 [ ! -e /etc/udev/rules.d/62-clawback-second.rules ] || fail "its rule is still there"
